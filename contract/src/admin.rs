@@ -1,0 +1,51 @@
+//! The admin calls: what the controller and the command line say to a proxy, and what comes back.
+//!
+//! All on the admin listener (loopback), with `authorization: Bearer <token>`:
+//!
+//! | call | body | answer |
+//! |---|---|---|
+//! | `GET /services` | | `[ServiceState]` |
+//! | `GET /services/NAME` | | `ServiceState` |
+//! | `PATCH /services/NAME/annotations` | `{"serin.dev/canary-weight": "5", "key to remove": null}` | `ServiceState` |
+//! | `GET /rollouts`, `GET /rollouts/NAME` | | `[Status]`, `Status` ([`crate::release::Status`]) |
+//! | `POST /rollouts/NAME/command` | [`crate::release::Command`] | `Status` |
+//!
+//! Errors are 400 (malformed), 401 (token), 404 (name), 412 (`if-match` does not name the hash in force), 422
+//! (refused, with every fault), each with a [`Refusal`]. The last two rows are the controller's.
+
+use crate::{Fault, annotations::Annotations, file::ServiceEntry};
+use serde::{Deserialize, Serialize};
+
+/// Name of the file with the admin token, in the state folder.
+pub const TOKEN_FILE: &str = "admin-token";
+
+/// One service as the proxy has it in force: the last good state of file and admin calls.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceState {
+    /// The entry of the last good file.
+    pub entry: ServiceEntry,
+    /// The annotations in force: the file's, with what was set since by admin calls; the last writer of a key wins.
+    pub annotations: Annotations,
+    /// Hash of the split in force.
+    pub hash: String,
+}
+
+/// Why an admin call was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// One sentence, with the remedy.
+    pub error: String,
+    /// Every fault of the input, if it was the input.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
+}
+
+impl Refusal {
+    /// A refusal without faults of an input.
+    pub fn because(error: impl Into<String>) -> Refusal {
+        Refusal {
+            error: error.into(),
+            faults: Vec::new(),
+        }
+    }
+}

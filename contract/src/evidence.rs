@@ -1,0 +1,113 @@
+//! What a proxy tells on `/evidence`: counts per second of request *start*, first attempts only.
+//!
+//! A *cohort* is all requests that began in one second under one split. It is told while it grows, and is finished
+//! when no request of it is pending; whoever reads decides when to use it (statistics 2h). Only requests that the
+//! weight or a cohort rule sent count; opt-in, mirrored and synthetic ones never do.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Version of this shape; a reader refuses one that it does not know.
+pub const SCHEMA: u32 = 1;
+/// Seconds that the ring remembers: two minutes of missed polls lose nothing.
+pub const RING_SECONDS: u64 = 120;
+/// Minutes of stable's sums that are kept besides.
+pub const HISTORY_MINUTES: u64 = 30;
+
+/// One answer of `/evidence`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Page {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Identity of the process, new at each start.
+    pub process: String,
+    /// Milliseconds since the process started, on its monotonic clock. Cohort seconds count on the same clock.
+    pub now_ms: u64,
+    /// By service name.
+    pub services: BTreeMap<String, ServicePage>,
+}
+
+/// The evidence of one service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServicePage {
+    /// Hash of the split in force ([`crate::Canary::hash`]).
+    pub hash: String,
+    /// The share in force, 0 to 1: less than the split says while a guard or an empty track overrules it.
+    pub share: f64,
+    /// Requests under way, by track.
+    pub inflight: [u64; 2],
+    /// Endpoints by track.
+    pub endpoints: [u64; 2],
+    /// Whether the guard has tripped, and why.
+    pub guard: Option<String>,
+    /// Cohorts whose second is at least the one asked for (`?since=N`), in start order, at most the ring.
+    pub cohorts: Vec<Cohort>,
+    /// Stable's sums by minute, oldest first, at most thirty, the running minute last.
+    pub history: Vec<Minute>,
+}
+
+/// The requests that began in one second under one split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cohort {
+    /// Whole seconds since the process started.
+    pub second: u64,
+    /// Hash of the split that they were drawn under.
+    pub hash: String,
+    /// The share that they were drawn with, 0 to 1.
+    pub share: f64,
+    /// By [`crate::names::Track::index`].
+    pub tracks: [Tally; 2],
+}
+
+/// Counts of one track in one cohort.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Requests begun.
+    pub started: u64,
+    /// Of these, ended in whatever way. The rest is pending.
+    pub finished: u64,
+    /// Ended badly within 1 s, 5 s and 30 s of their start, and in the end.
+    pub bad: Bad,
+    /// Ended because the client went away: nobody's error; their age is in the histogram.
+    pub cancelled: u64,
+    /// Durations of the finished ones: (bucket of [`crate::latency`], count), empty buckets left out.
+    pub latency: Vec<(u16, u64)>,
+}
+
+/// Bad ends by the age at which they came; each includes the ones before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bad {
+    /// Within 1 s.
+    pub by_1s: u64,
+    /// Within 5 s.
+    pub by_5s: u64,
+    /// Within 30 s.
+    pub by_30s: u64,
+    /// At any time.
+    pub ever: u64,
+}
+
+/// One minute of stable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Minute {
+    /// Whole minutes since the process started.
+    pub minute: u64,
+    /// Requests begun.
+    pub started: u64,
+    /// Of these, ended badly.
+    pub bad: u64,
+}
+
+impl Tally {
+    /// Requests begun and not ended.
+    pub fn pending(&self) -> u64 {
+        self.started.saturating_sub(self.finished)
+    }
+}
+
+impl Cohort {
+    /// Whether no request of it is pending.
+    pub fn is_finished(&self) -> bool {
+        self.tracks.iter().all(|t| t.pending() == 0)
+    }
+}

@@ -1,0 +1,425 @@
+//! The policy of a rollout: the `spec` words of a `Rollout`, the same in a file and in Kubernetes.
+//!
+//! Every default is a named constant with its reason (statistics 2a, 2d, 2e).
+
+use crate::{Fault, Span};
+use serde::{Deserialize, Serialize};
+
+/// Chance of rolling back a canary that is as good as stable, per rollout.
+pub const ALPHA: f64 = 0.01;
+/// Chance of promoting a canary that is worse than the promotion margin.
+pub const BETA: f64 = 0.05;
+/// Tolerated ratio of error rates before evidence for a rollback is gathered: 10 % worse is noise of life.
+pub const ROLLBACK_RATIO: f64 = 1.1;
+/// Tolerated absolute difference: 2 errors in 10 000.
+pub const ROLLBACK_ABSOLUTE: f64 = 0.0002;
+/// Ratio within which a canary is good enough.
+pub const PROMOTE_RATIO: f64 = 1.25;
+/// Absolute part: lets a service without any error be promoted, after about ln(20)/0.001 = 3000 canary requests.
+pub const PROMOTE_ABSOLUTE: f64 = 0.001;
+/// How much wider the promotion ratio must be than the rollback ratio: the defaults' 1.25 / 1.1, rounded down.
+pub const WIDER: f64 = 1.13;
+/// Bad requests that one reaction time may cost.
+pub const ERROR_BUDGET: f64 = 10.0;
+/// Seconds from a fault to weight 0 that pacing assumes: tick, decide, push.
+pub const REACTION_SECONDS: f64 = 3.0;
+/// Planned length over which capital for late failures is spread.
+pub const HORIZON: Span = Span::seconds(1800);
+/// Error rate of stable above which nobody is judged: both versions fail for a common reason.
+pub const DEGRADED: f64 = 0.05;
+
+/// How a canary is released.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Policy {
+    /// How the weight grows.
+    pub pacing: Pacing,
+    /// How evidence becomes a verdict.
+    pub judgement: Judgement,
+    /// What is checked at weight 0, before any user sees the canary.
+    pub verify: Verify,
+    /// What happens when it is good enough.
+    pub promotion: Promotion,
+    /// What happens when the deadline passes without a verdict.
+    pub undecided: Undecided,
+    /// Longest time from the first weight to a verdict; pauses do not count.
+    pub deadline: Span,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            pacing: Pacing::default(),
+            judgement: Judgement::default(),
+            verify: Verify::default(),
+            promotion: Promotion::default(),
+            undecided: Undecided::Hold,
+            deadline: Span::seconds(3600),
+        }
+    }
+}
+
+/// How the weight grows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Pacing {
+    /// With steps: exactly these, in order; without: by evidence and error budget (statistics 2e).
+    pub steps: Vec<Step>,
+    /// Bad requests that one reaction time may cost.
+    pub error_budget: f64,
+    /// Smallest weight, percent.
+    pub min_weight: f64,
+    /// Largest weight before promotion, percent: above a half, too little control is left to compare with.
+    pub max_weight: f64,
+    /// Least time at a weight above 0 before promotion. Not statistical: against faults that start late.
+    pub soak: Span,
+    /// Least time between two increases.
+    pub interval: Span,
+}
+
+impl Default for Pacing {
+    fn default() -> Pacing {
+        Pacing {
+            steps: Vec::new(),
+            error_budget: ERROR_BUDGET,
+            min_weight: 0.1,
+            max_weight: 50.0,
+            soak: Span::seconds(180),
+            interval: Span::seconds(5),
+        }
+    }
+}
+
+/// One plain step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Percent of the undecided requests.
+    pub weight: f64,
+    /// How long it is held, at least; a Worse verdict ends it at once.
+    #[serde(default)]
+    pub hold: Span,
+    /// Whether a person must resume before the next step.
+    #[serde(default)]
+    pub pause: bool,
+}
+
+/// How evidence becomes a verdict.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Judgement {
+    /// Chance of rolling back a canary that is as good as stable.
+    pub alpha: f64,
+    /// Chance of promoting a canary that is worse than the promotion margin.
+    pub beta: f64,
+    /// What is tolerated in error rates.
+    pub errors: Margins,
+    /// Seconds over which capital for late failures is spread.
+    pub horizon: Span,
+    /// Age at which a request counts as it stands: bad if it has failed by then (statistics 2h).
+    pub outcome_age: Span,
+    /// Error rate of stable above which the baseline is called degraded and nobody is blamed.
+    pub degraded: f64,
+}
+
+impl Default for Judgement {
+    fn default() -> Judgement {
+        Judgement {
+            alpha: ALPHA,
+            beta: BETA,
+            errors: Margins::default(),
+            horizon: HORIZON,
+            outcome_age: Span::seconds(5),
+            degraded: DEGRADED,
+        }
+    }
+}
+
+/// The two margins of one metric: worse than the first is rolled back, better than the second may be promoted.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Margins {
+    /// Null of the rollback test.
+    pub rollback: Margin,
+    /// Null of the promotion test; wider than the first.
+    pub promote: Margin,
+}
+
+impl Default for Margins {
+    fn default() -> Margins {
+        Margins {
+            rollback: Margin {
+                ratio: ROLLBACK_RATIO,
+                absolute: ROLLBACK_ABSOLUTE,
+            },
+            promote: Margin {
+                ratio: PROMOTE_RATIO,
+                absolute: PROMOTE_ABSOLUTE,
+            },
+        }
+    }
+}
+
+/// The line `canary rate = ratio * stable rate + absolute`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Margin {
+    /// Tolerated ratio, 1 or more.
+    pub ratio: f64,
+    /// Tolerated absolute difference, 0 or more.
+    pub absolute: f64,
+}
+
+/// What is checked at weight 0, before any user sees the canary.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Verify {
+    /// Requests that Serin itself sends to the canary, tagged synthetic; each must succeed once.
+    pub smoke: Vec<Smoke>,
+}
+
+/// One smoke request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Smoke {
+    /// Absolute path.
+    pub path: String,
+    /// Expected status code; 200 when absent.
+    #[serde(default = "ok_status")]
+    pub status: u16,
+}
+
+fn ok_status() -> u16 {
+    200
+}
+
+/// What happens when the canary is good enough.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Promotion {
+    /// How long both are compared after promotion; 0: not at all.
+    pub watch: Span,
+    /// Share that stays with the old version while watching, percent.
+    pub watch_weight: f64,
+}
+
+impl Default for Promotion {
+    fn default() -> Promotion {
+        Promotion {
+            watch: Span::seconds(300),
+            watch_weight: 5.0,
+        }
+    }
+}
+
+/// What happens when the deadline passes without a verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Undecided {
+    /// Keep the weight and say what is missing.
+    #[default]
+    Hold,
+    /// Go back to stable.
+    Rollback,
+    /// Promote all the same.
+    Promote,
+}
+
+impl Policy {
+    /// Everything that is wrong with the numbers, at once; `key` is where the policy stands.
+    pub fn faults(&self, key: &str) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let mut within = |name: &str, value: f64, low: f64, high: f64, remedy: &str| {
+            // Written so that NaN is refused.
+            if !(value >= low && value <= high) {
+                let reason = format!("is not between {low} and {high}");
+                faults.push(Fault::new(
+                    format!("{key}.{name}"),
+                    &value.to_string(),
+                    reason,
+                    remedy,
+                ));
+            }
+        };
+        let j = &self.judgement;
+        within("judgement.alpha", j.alpha, 1e-9, 0.5, "write for example 0.01");
+        within("judgement.beta", j.beta, 1e-9, 0.5, "write for example 0.05");
+        within(
+            "judgement.degraded",
+            j.degraded,
+            1e-6,
+            1.0,
+            "write for example 0.05",
+        );
+        for (name, m) in [("rollback", j.errors.rollback), ("promote", j.errors.promote)] {
+            within(
+                &format!("judgement.errors.{name}.ratio"),
+                m.ratio,
+                1.0,
+                100.0,
+                "write 1 or more, such as 1.1",
+            );
+            within(
+                &format!("judgement.errors.{name}.absolute"),
+                m.absolute,
+                0.0,
+                0.5,
+                "write a small rate, such as 0.0002",
+            );
+        }
+        within(
+            "judgement.horizon",
+            j.horizon.as_seconds(),
+            1.0,
+            1e7,
+            "write for example 30m",
+        );
+        within(
+            "judgement.outcomeAge",
+            j.outcome_age.as_seconds(),
+            1.0,
+            60.0,
+            "write 1s to 60s",
+        );
+        let p = &self.pacing;
+        within(
+            "pacing.errorBudget",
+            p.error_budget,
+            0.1,
+            1e6,
+            "write how many bad requests one reaction may cost, such as 10",
+        );
+        within(
+            "pacing.minWeight",
+            p.min_weight,
+            0.0001,
+            100.0,
+            "write percent, such as 0.1",
+        );
+        within(
+            "pacing.maxWeight",
+            p.max_weight,
+            p.min_weight,
+            100.0,
+            "write percent, not below minWeight",
+        );
+        within(
+            "promotion.watchWeight",
+            self.promotion.watch_weight,
+            0.0001,
+            50.0,
+            "write percent, such as 5",
+        );
+        within(
+            "deadline",
+            self.deadline.as_seconds(),
+            1.0,
+            3e7,
+            "write for example 1h",
+        );
+        for (i, s) in p.steps.iter().enumerate() {
+            within(
+                &format!("pacing.steps[{i}].weight"),
+                s.weight,
+                0.0001,
+                100.0,
+                "write percent, such as 5",
+            );
+        }
+        self.check_order(key, &mut faults);
+        faults
+    }
+
+    fn check_order(&self, key: &str, faults: &mut Vec<Fault>) {
+        let (r, p) = (self.judgement.errors.rollback, self.judgement.errors.promote);
+        if p.ratio < WIDER * r.ratio || p.absolute < r.absolute {
+            let place = format!("{key}.judgement.errors.promote");
+            faults.push(Fault::new(
+                place,
+                &format!("{} + {}", p.ratio, p.absolute),
+                "is not wider than the rollback margin",
+                "keep ratio >= 1.13 x the rollback ratio, and absolute >= the rollback absolute",
+            ));
+        }
+        for (i, pair) in self
+            .pacing
+            .steps
+            .windows(2)
+            .enumerate()
+            .filter(|(_, w)| w[1].weight < w[0].weight)
+        {
+            let place = format!("{key}.pacing.steps[{}].weight", i + 1);
+            faults.push(Fault::new(
+                place,
+                &pair[1].weight.to_string(),
+                "is less than the step before",
+                "list the steps in growing order",
+            ));
+        }
+        for (i, s) in self.verify.smoke.iter().enumerate() {
+            if !s.path.starts_with('/') || s.path.bytes().any(|b| b.is_ascii_control() || b == b' ') {
+                faults.push(Fault::new(
+                    format!("{key}.verify.smoke[{i}].path"),
+                    &s.path,
+                    "is not a path",
+                    "write for example /healthz",
+                ));
+            }
+            if !(100..=599).contains(&s.status) {
+                faults.push(Fault::new(
+                    format!("{key}.verify.smoke[{i}].status"),
+                    &s.status.to_string(),
+                    "is not a status code",
+                    "write for example 200",
+                ));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(Policy::default().faults("rollout"), []);
+    }
+
+    #[test]
+    fn every_fault_is_named() {
+        let mut p = Policy::default();
+        p.judgement.alpha = 0.0;
+        p.judgement.beta = f64::NAN;
+        p.judgement.errors.promote.ratio = 1.0;
+        p.pacing.max_weight = 0.01;
+        p.pacing.steps = vec![
+            Step {
+                weight: 10.0,
+                hold: Span::seconds(1),
+                pause: false,
+            },
+            Step {
+                weight: 5.0,
+                hold: Span::seconds(1),
+                pause: false,
+            },
+        ];
+        p.verify.smoke = vec![Smoke {
+            path: "x".into(),
+            status: 42,
+        }];
+        let keys: Vec<_> = p.faults("rollout").into_iter().map(|f| f.key).collect();
+        for k in [
+            "rollout.judgement.alpha",
+            "rollout.judgement.beta",
+            "rollout.judgement.errors.promote",
+            "rollout.pacing.maxWeight",
+            "rollout.pacing.steps[1].weight",
+            "rollout.verify.smoke[0].path",
+            "rollout.verify.smoke[0].status",
+        ] {
+            assert!(keys.iter().any(|x| x == k), "{k} not in {keys:?}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Where a release stands: phases, verdicts, decisions, and what a person may ask for.
+
+use crate::Split;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The phases of a release. Each says how it is left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Phase {
+    /// Nothing to do. Left when the canary is a version that was neither promoted nor refused.
+    #[default]
+    Idle,
+    /// The canary must become ready, at weight 0. Left when it is.
+    Starting,
+    /// Smoke requests, at weight 0. Left when each has succeeded; one that fails for good rolls back.
+    Verifying,
+    /// The weight grows and evidence is gathered. Left by a verdict, a hold, a person or the deadline.
+    Shifting,
+    /// The weight stays: no fresh evidence, a degraded baseline, or suspicion. Left when the cause has gone.
+    Holding,
+    /// A person stopped it. Left by a person, or by evidence that the canary is worse.
+    Paused,
+    /// The canary takes over. Left when every proxy says so.
+    Promoting,
+    /// Both are compared once more with a small share on the old version. Left after the watch time.
+    Watching,
+    /// The canary is the stable version now. Left when another canary appears.
+    Succeeded,
+    /// Weight 0 is on its way. Left when every proxy says so and nothing is in flight there.
+    RollingBack,
+    /// Stable serves everybody. Left by a retry or another canary.
+    RolledBack,
+    /// The deadline passed without a verdict. Left by a person, or by evidence that came after all.
+    Undecided,
+}
+
+impl Phase {
+    /// Whether the story has ended until somebody changes something.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Phase::Idle | Phase::Succeeded | Phase::RolledBack)
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Phase::Idle => "Idle",
+            Phase::Starting => "Starting",
+            Phase::Verifying => "Verifying",
+            Phase::Shifting => "Shifting",
+            Phase::Holding => "Holding",
+            Phase::Paused => "Paused",
+            Phase::Promoting => "Promoting",
+            Phase::Watching => "Watching",
+            Phase::Succeeded => "Succeeded",
+            Phase::RollingBack => "RollingBack",
+            Phase::RolledBack => "RolledBack",
+            Phase::Undecided => "Undecided",
+        })
+    }
+}
+
+/// What the evidence says so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// Not enough evidence for either.
+    #[default]
+    NotYet,
+    /// Good enough: within the promotion margin.
+    Same,
+    /// Worse than the rollback margin.
+    Worse,
+}
+
+/// What a person may ask for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Command {
+    /// Promote now, whatever the evidence says.
+    Promote,
+    /// Go back to stable.
+    Abort,
+    /// Keep the weight; the judgement goes on.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Run a version again that was rolled back, with half the alpha and beta.
+    Retry,
+    /// Set this weight and pause.
+    Weight(Split),
+}
+
+/// Counts of one track that a decision rests on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Judged requests.
+    pub requests: u64,
+    /// Of these bad.
+    pub bad: u64,
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.bad, self.requests)
+    }
+}
+
+/// The evidence in figures, as shown to people. Logarithms are natural.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Figures {
+    /// Stable's counts since the first weight.
+    pub stable: Counts,
+    /// The canary's counts since the first weight.
+    pub canary: Counts,
+    /// Evidence for "worse".
+    pub log_rollback: f64,
+    /// Where it rolls back: ln(1/alpha).
+    pub rollback_at: f64,
+    /// Evidence for "good enough".
+    pub log_promote: f64,
+    /// Where it may promote: ln(1/beta).
+    pub promote_at: f64,
+}
+
+/// One decision, for the record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    /// Unix time, seconds.
+    pub at: f64,
+    /// Release that it belongs to: the canary's version.
+    pub version: String,
+    /// Hash of the release (version and endpoints).
+    pub release: String,
+    /// Phase before.
+    pub from: Phase,
+    /// Phase after.
+    pub to: Phase,
+    /// Weight that was asked for.
+    pub weight: Split,
+    /// A sentence that says why, with counts.
+    pub reason: String,
+    /// Who: a person's name, or the controller.
+    pub by: String,
+    /// The evidence at that moment.
+    pub figures: Figures,
+}
+
+/// Where a release stands: what `serin status` prints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Service name.
+    pub service: String,
+    /// Stable's version.
+    pub stable_version: String,
+    /// The canary's version.
+    pub canary_version: String,
+    /// Phase.
+    pub phase: Phase,
+    /// Weight that the controller wants.
+    pub wanted: Split,
+    /// Share that every proxy has taken, if known.
+    pub taken: Option<f64>,
+    /// Verdict so far.
+    pub verdict: Verdict,
+    /// One sentence: what happened last, or what it waits for.
+    pub reason: String,
+    /// The evidence.
+    pub figures: Figures,
+    /// The last decisions, oldest first, at most twenty.
+    pub decisions: Vec<Decision>,
+}
