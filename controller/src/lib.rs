@@ -1,1 +1,18 @@
-//! controller
+//! The control plane: thin adapters round two pure crates.
+//!
+//! Rule of this room: nothing is decided here. [`turn`] observes, lets [`engine::step`] decide, acts in the order
+//! given, and saves; each adapter does one of these four for one place. Whatever one mode can decide, the other can.
+//!
+//! How the binary uses it: [`prepare`] takes the state folder and gives the [`Handler`] for `/rollouts…`, which the
+//! proxy's admin listener calls; the proxy starts; [`Starter::start`] gets the proxy's addresses and begins.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod admin;
+mod running;
+
+pub use admin::Handler;
+pub use contract;
+pub use engine;
+pub use running::{Addresses, Options, Running, StartError, Starter, prepare};
+pub use stats;
