@@ -1,0 +1,248 @@
+//! Evidence about errors: the running e-processes for rollback and for promotion (evidence 2a).
+
+mod alternatives;
+
+pub use alternatives::{ALTERNATIVES, Alternative, WEIGHTS};
+
+use crate::baseline::Baseline;
+use crate::capital::{Capital, Spread};
+use crate::counts::{Arm, Counts};
+use crate::halfplane::{Bet, Margin, Rates, Side, log_e};
+use crate::refused::Refused;
+use serde::{Deserialize, Serialize};
+
+/// What is tolerated and how much the counts may be trusted. Fixed at canary start.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ErrorConfig {
+    /// Line of the rollback.
+    pub roll_back: Margin,
+    /// Line of the promotion, wider than that of the rollback.
+    pub promote: Margin,
+    /// Dispersion: 1 for independent requests, more for bursts (evidence 2d).
+    pub phi: Phi,
+    /// Capital over start times.
+    pub spread: Spread,
+}
+
+/// Dispersion of the counts relative to independent requests, at least 1; evidence is divided by it.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub struct Phi(f64);
+
+/// Both error processes of one rollout. All fields are evidence: save it, and a restart loses nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ErrorProcess {
+    config: ErrorConfig,
+    baseline: Baseline,
+    canary: Arm,
+    capital: Capital,
+    log_promote: f64,
+    last: Counts,
+}
+
+/// Longest tick believed, in seconds; a longer or negative one is a broken clock, and 0 if it is no number.
+const LONGEST_TICK: f64 = 1e9;
+
+/// The search for a counterfactual ends here: more errors than this are no news to a reader.
+const MOST_ERRORS: u64 = 1 << 40;
+
+impl Phi {
+    /// Independent requests.
+    pub const ONE: Phi = Phi(1.0);
+
+    /// Finite and at least 1.
+    pub fn new(phi: f64) -> Result<Phi, Refused> {
+        if phi >= 1.0 && phi.is_finite() {
+            Ok(Phi(phi))
+        } else {
+            Err(Refused::Phi(phi))
+        }
+    }
+
+    /// The number.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl Default for ErrorConfig {
+    fn default() -> ErrorConfig {
+        ErrorConfig {
+            roll_back: Margin::ROLL_BACK,
+            promote: Margin::PROMOTE,
+            phi: Phi::ONE,
+            spread: Spread::DEFAULT,
+        }
+    }
+}
+
+impl ErrorProcess {
+    /// Starts with the stable traffic of the ten minutes before the canary.
+    pub fn new(config: ErrorConfig, history: Arm) -> ErrorProcess {
+        ErrorProcess {
+            config,
+            baseline: Baseline::new(history),
+            canary: Arm::default(),
+            capital: Capital::new(config.spread, WEIGHTS.len()),
+            log_promote: 0.0,
+            last: Counts::default(),
+        }
+    }
+
+    /// One tick of `dt` seconds with the blocks that closed in it, one or none per stream; call it on every tick,
+    /// with no blocks too. The bets are those of the past; the counts enter the baseline afterwards.
+    pub fn tick(&mut self, dt: f64, blocks: &[Counts]) {
+        self.log_promote += self.promotion_gain(blocks);
+        self.tick_cold(dt, blocks);
+    }
+
+    /// The same while the canary warms up: errors count from the first request, but promotion gains nothing
+    /// (evidence 2d; the warm-up time is fixed in advance).
+    pub fn tick_cold(&mut self, dt: f64, blocks: &[Counts]) {
+        let dt = seconds(dt);
+        let earned = self.rollback_gains(blocks);
+        self.capital.tick(dt, &earned);
+        let sum = blocks
+            .iter()
+            .fold(Counts::default(), |sum, block| sum.plus(*block));
+        self.baseline.tick(dt, sum.stable);
+        self.canary = self.canary.plus(sum.canary);
+        if sum.stable.n > 0 && sum.canary.n > 0 {
+            self.last = sum;
+        }
+    }
+
+    /// `ln M` of the rollback: above `ln(1/alpha)` the canary was worse than the margin.
+    pub fn log_roll(&self) -> f64 {
+        self.capital.log_m(&WEIGHTS)
+    }
+
+    /// `ln M'` of the promotion: above `ln(1/beta)` the canary is good enough.
+    pub fn log_promote(&self) -> f64 {
+        self.log_promote
+    }
+
+    /// Share of each alternative in the evidence for a rollback; what is missing to 1 is capital not yet in play.
+    pub fn shares(&self) -> Vec<(Alternative, f64)> {
+        ALTERNATIVES
+            .into_iter()
+            .zip(self.capital.shares(&WEIGHTS))
+            .collect()
+    }
+
+    /// Stable error rate that the bets start from, smoothed.
+    pub fn baseline(&self) -> f64 {
+        self.baseline.rate()
+    }
+
+    /// The baseline with its plain rate, which pacing needs.
+    pub fn stable(&self) -> &Baseline {
+        &self.baseline
+    }
+
+    /// Canary requests and bad ones since its start.
+    pub fn canary(&self) -> Arm {
+        self.canary
+    }
+
+    /// Settings in force.
+    pub fn config(&self) -> &ErrorConfig {
+        &self.config
+    }
+
+    /// The rates the next block bets on, in the order of [`ALTERNATIVES`]; from the past only.
+    pub fn next_bets(&self) -> [Rates; 7] {
+        let stable = self.baseline.rate();
+        alternatives::canary_rates(stable, self.config.roll_back, self.canary)
+            .map(|canary| Rates { stable, canary })
+    }
+
+    /// What `ln M` gains by one more canary error in a block like the last one, to first order (nats).
+    /// 0 before the first block with both arms.
+    pub fn next_error_gain(&self) -> f64 {
+        let shares = self.capital.shares(&WEIGHTS);
+        self.error_gains()
+            .iter()
+            .zip(shares)
+            .map(|(gain, share)| gain * share)
+            .sum()
+    }
+
+    /// How many more canary errors in a block like the last one, and no stable ones, bring `ln M` to `threshold`:
+    /// "3 more canary errors would roll back". `Some(0)` when it is there; `None` when no number does.
+    pub fn errors_to(&self, threshold: f64) -> Option<u64> {
+        let gains = self.error_gains();
+        let reached = |errors: u64| self.capital.log_m_after(&WEIGHTS, errors as f64, &gains) >= threshold;
+        let enough = (0..41)
+            .map(|bits| (1u64 << bits) - 1)
+            .chain([MOST_ERRORS])
+            .find(|n| reached(*n))?;
+        let (mut few, mut many) = (0, enough);
+        while few < many {
+            let middle = few + (many - few) / 2;
+            if reached(middle) {
+                many = middle
+            } else {
+                few = middle + 1
+            }
+        }
+        Some(many)
+    }
+
+    fn error_gains(&self) -> [f64; 7] {
+        self.next_bets().map(|rates| {
+            self.bet(&self.last, rates)
+                .map_or(0.0, |bet| bet.gain() / self.config.phi.0)
+        })
+    }
+
+    fn rollback_gains(&self, blocks: &[Counts]) -> [f64; 7] {
+        self.next_bets().map(|rates| {
+            let sum: f64 = blocks
+                .iter()
+                .filter_map(|b| Some(self.bet(b, rates)?.log_e(b)))
+                .sum();
+            sum / self.config.phi.0
+        })
+    }
+
+    fn promotion_gain(&self, blocks: &[Counts]) -> f64 {
+        let rate = self.baseline.rate();
+        let same = Rates {
+            stable: rate,
+            canary: rate,
+        };
+        let sum: f64 = blocks
+            .iter()
+            .map(|b| log_e(b, same, self.config.promote, Side::Good))
+            .sum();
+        sum / self.config.phi.0
+    }
+
+    fn bet(&self, block: &Counts, rates: Rates) -> Option<Bet> {
+        let (stable, canary) = (block.stable.requests(), block.canary.requests());
+        Bet::place(stable, canary, rates, self.config.roll_back, Side::Worse)
+    }
+}
+
+impl TryFrom<f64> for Phi {
+    type Error = Refused;
+
+    fn try_from(phi: f64) -> Result<Phi, Refused> {
+        Phi::new(phi)
+    }
+}
+
+impl From<Phi> for f64 {
+    fn from(phi: Phi) -> f64 {
+        phi.0
+    }
+}
+
+fn seconds(dt: f64) -> f64 {
+    if dt.is_nan() {
+        0.0
+    } else {
+        dt.clamp(0.0, LONGEST_TICK)
+    }
+}
