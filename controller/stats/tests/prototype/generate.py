@@ -1,0 +1,74 @@
+"""Random traces and what the Python prototype of the evidence engine makes of them.
+
+    python generate.py errors  --prototype DIR [--traces 40] [--ticks 40] [--seed 1] > errors.json
+
+DIR holds the prototype's engine.py (also taken from SERIN_PROTOTYPE); numpy is needed. The committed files were
+made with the defaults. `cargo test` recomputes every trace; for more traces, write them to a file and run
+
+    SERIN_TRACES=FILE cargo test -p stats --test prototype -- --ignored
+"""
+import argparse
+import json
+import os
+import sys
+
+import numpy as np
+
+MARGINS = [(1.0, 0.0), (1.1, 0.0002), (1.5, 0.0002), (1.0, 0.01), (2.0, 0.0)]
+PROMOTIONS = [(1.25, 0.001), (1.5, 0.002), (1.3, 0.02)]
+
+
+def counts(rng, ticks, rate, weight, bad_stable, bad_canary, late):
+    """Per tick (nS, xS, nC, xC) with idle ticks and idle arms; the canary turns bad at tick `late`."""
+    busy = rng.random((2, ticks)) < rng.choice([0.5, 0.9, 1.0])
+    n_stable = rng.poisson(rate * (1 - weight), ticks) * busy[0]
+    n_canary = rng.poisson(rate * weight, ticks) * busy[1]
+    bad = np.where(np.arange(ticks) >= late, bad_canary, bad_stable)
+    x_stable, x_canary = rng.binomial(n_stable, bad_stable), rng.binomial(n_canary, bad)
+    return np.stack([n_stable, x_stable, n_canary, x_canary], 1)
+
+
+def errors(engine, rng, ticks):
+    dt = int(rng.choice([1, 1, 1, 5]))
+    rate, weight = 10 ** rng.uniform(-0.5, 4), rng.choice([0.01, 0.1, 0.5, 0.9])
+    bad_stable = rng.choice([0.0, 0.0001, 0.001, 0.01, 0.2, 0.8])
+    bad_canary = rng.choice([bad_stable, min(1, bad_stable * 1.5), min(1, bad_stable * 10), 0.5, 1.0])
+    history_n = int(rng.integers(0, 100_000))
+    history = (history_n, int(rng.binomial(history_n, bad_stable)))
+    rho, d = MARGINS[rng.integers(len(MARGINS))]
+    rho_p, d_p = PROMOTIONS[rng.integers(len(PROMOTIONS))]
+    phi, a0 = float(rng.choice([1.0, 1.0, 2.7])), float(rng.choice([0.7, 0.3]))
+    trace = counts(rng, ticks, rate, weight, bad_stable, bad_canary, int(rng.integers(0, ticks)))
+    # The prototype sums `step` ticks of a second into one block; the first second carries the whole block here.
+    seconds = np.zeros((4, 1, ticks * dt), dtype=np.int64)
+    seconds[:, 0, ::dt] = trace.T
+    p_hist = history[1] / history[0] if history[0] else 0.0
+    roll = engine.errors_rollback(*seconds, p_hist, history[0], rho, d, a0, phi, dt)[0]
+    promote = engine.errors_promote(*seconds, p_hist, history[0], rho_p, d_p, phi, dt)[0]
+    # Its horizon counts blocks.
+    return dict(dt=dt, history=history, roll_back=(rho, d), promote=(rho_p, d_p), phi=phi, head_start=a0,
+                horizon=dt * ticks, ticks=trace.tolist(), log_roll=roll.tolist(), log_promote=promote.tolist())
+
+
+KINDS = {"errors": errors}
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("kind", choices=KINDS)
+    options.add_argument("--prototype", default=os.environ.get("SERIN_PROTOTYPE"))
+    options.add_argument("--traces", type=int, default=40)
+    options.add_argument("--ticks", type=int, default=40)
+    options.add_argument("--seed", type=int, default=1)
+    given = options.parse_args()
+    if not given.prototype:
+        options.error("say with --prototype or SERIN_PROTOTYPE where the prototype is")
+    sys.path.insert(0, given.prototype)
+    import engine
+    rng = np.random.default_rng(given.seed)
+    traces = [KINDS[given.kind](engine, rng, given.ticks) for _ in range(given.traces)]
+    print("[" + ",\n".join(json.dumps(trace, separators=(",", ":")) for trace in traces) + "]")
+
+
+if __name__ == "__main__":
+    main()
