@@ -127,6 +127,10 @@ pub struct Figures {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Decision {
+    /// Counts the decisions of one service, from 1. A turn that is repeated after a crash repeats the number, so
+    /// that a record is kept once.
+    #[serde(default)]
+    pub number: u64,
     /// Unix time, seconds.
     pub at: f64,
     /// Release that it belongs to: the canary's version.
