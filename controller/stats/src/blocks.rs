@@ -4,6 +4,7 @@
 //! (proxy and split hash): streams with different weights must not be summed before `log e` (evidence 2h).
 
 use crate::counts::Counts;
+use crate::seconds::seconds;
 use serde::{Deserialize, Serialize};
 
 /// What a closer can accumulate.
@@ -32,7 +33,7 @@ impl<T: Tally> Closer<T> {
     /// Adds one tick of `dt` seconds; returns the block when this tick completes it.
     pub fn push(&mut self, dt: f64, tick: &T) -> Option<T> {
         self.open.absorb(tick);
-        self.age = (self.age + dt.max(0.0)).min(f64::MAX);
+        self.age += seconds(dt);
         self.is_full().then(|| self.take())
     }
 

@@ -3,6 +3,10 @@
 //! They hold at every look at once: "the error rate is between 0.01 % and 1.4 %" stays true with probability
 //! `1 - alpha` however often it is printed.
 
+mod quantile;
+
+pub use quantile::{QuantileBounds, dkw_radius, quantile};
+
 use crate::capital::log_sum;
 use crate::counts::{Arm, Counts};
 use crate::mixture::{Beta, Tried};
@@ -33,7 +37,10 @@ pub struct RatioSet {
 }
 
 /// Prior of a proportion: Jeffreys' keeps the bounds tight near 0, where error rates live.
-const JEFFREYS: Beta = Beta { a: 0.5, b: 0.5 };
+const JEFFREYS: Beta = Beta {
+    hits: 0.5,
+    misses: 0.5,
+};
 
 /// Ratios looked at: 1/64 to 64 in steps of 7 %.
 const RATIOS: usize = 121;
@@ -57,15 +64,15 @@ pub fn ratio(counts: &Counts, share: f64, alpha: f64) -> Option<RatioBounds> {
         return None;
     }
     let prior = Beta {
-        a: 1.0,
-        b: (1.0 - share) / share,
+        hits: 1.0,
+        misses: (1.0 - share) / share,
     };
     let errors = Tried {
         hits: counts.canary.bad(),
         misses: counts.stable.bad(),
     };
     let theta = prior.confidence(errors, nats(alpha));
-    let odds = |theta: f64| theta / (1.0 - theta).max(f64::EPSILON) * prior.b;
+    let odds = |theta: f64| theta / (1.0 - theta).max(f64::EPSILON) * prior.misses;
     let high = (theta.1 < 1.0).then(|| odds(theta.1));
     Some(RatioBounds {
         theta,

@@ -78,15 +78,9 @@ impl Capital {
 
     /// `ln M`: the evidence over all alternatives, cash included. `weights` sum to 1.
     pub fn log_m(&self, weights: &[f64]) -> f64 {
-        self.log_m_after(weights, 0.0, &[])
-    }
-
-    /// `ln M` if alternative `k` had earned `times * gains[k]` nats more; for counterfactuals.
-    pub fn log_m_after(&self, weights: &[f64], times: f64, gains: &[f64]) -> f64 {
         let cash = self.cash();
-        let gain = |k: usize| gains.get(k).map_or(0.0, |g| times * g);
-        let parts = self.log.iter().zip(weights).enumerate();
-        log_sum(parts.map(|(k, (log, w))| w.ln() + log_add(log + gain(k), cash)))
+        let parts = self.log.iter().zip(weights);
+        log_sum(parts.map(|(log, w)| w.ln() + log_add(*log, cash)))
     }
 
     /// Share of each alternative in `M`; what is missing to 1 is cash.

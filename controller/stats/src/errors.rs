@@ -1,6 +1,7 @@
 //! Evidence about errors: the running e-processes for rollback and for promotion (evidence 2a).
 
 mod alternatives;
+mod counterfactual;
 
 pub use alternatives::{ALTERNATIVES, Alternative, WEIGHTS};
 
@@ -9,6 +10,8 @@ use crate::capital::{Capital, Spread};
 use crate::counts::{Arm, Counts};
 use crate::halfplane::{Bet, Margin, Rates, Side, log_e};
 use crate::refused::Refused;
+use crate::seconds::seconds;
+use counterfactual::{NextTick, Tick};
 use serde::{Deserialize, Serialize};
 
 /// What is tolerated and how much the counts may be trusted. Fixed at canary start.
@@ -37,14 +40,8 @@ pub struct ErrorProcess {
     canary: Arm,
     capital: Capital,
     log_promote: f64,
-    last: Counts,
+    last: Tick,
 }
-
-/// Longest tick believed, in seconds; a longer or negative one is a broken clock, and 0 if it is no number.
-const LONGEST_TICK: f64 = 1e9;
-
-/// The search for a counterfactual ends here: more errors than this are no news to a reader.
-const MOST_ERRORS: u64 = 1 << 40;
 
 impl Phi {
     /// Independent requests.
@@ -85,7 +82,7 @@ impl ErrorProcess {
             canary: Arm::default(),
             capital: Capital::new(config.spread, WEIGHTS.len()),
             log_promote: 0.0,
-            last: Counts::default(),
+            last: Tick::default(),
         }
     }
 
@@ -108,7 +105,7 @@ impl ErrorProcess {
         self.baseline.tick(dt, sum.stable);
         self.canary = self.canary.plus(sum.canary);
         if sum.stable.n > 0 && sum.canary.n > 0 {
-            self.last = sum;
+            self.last = Tick { dt, block: sum };
         }
     }
 
@@ -157,43 +154,26 @@ impl ErrorProcess {
             .map(|canary| Rates { stable, canary })
     }
 
-    /// What `ln M` gains by one more canary error in a block like the last one, to first order (nats).
-    /// 0 before the first block with both arms.
+    /// What one more canary error adds to `ln M`, in nats: a next tick like the last one (its seconds and requests,
+    /// no stable errors) with one canary error, against the same without. 0 before the first tick with both arms.
     pub fn next_error_gain(&self) -> f64 {
-        let shares = self.capital.shares(&WEIGHTS);
-        self.error_gains()
-            .iter()
-            .zip(shares)
-            .map(|(gain, share)| gain * share)
-            .sum()
+        let next = self.next_tick();
+        next.log_m(1) - next.log_m(0)
     }
 
-    /// How many more canary errors in a block like the last one, and no stable ones, bring `ln M` to `threshold`:
-    /// "3 more canary errors would roll back". `Some(0)` when it is there; `None` when no number does.
+    /// How many canary errors in a next tick like the last one, and no stable ones, bring `ln M` to `threshold`:
+    /// "3 more canary errors would roll back". `Some(0)` when it is there already; `None` when no number does.
     pub fn errors_to(&self, threshold: f64) -> Option<u64> {
-        let gains = self.error_gains();
-        let reached = |errors: u64| self.capital.log_m_after(&WEIGHTS, errors as f64, &gains) >= threshold;
-        let enough = (0..41)
-            .map(|bits| (1u64 << bits) - 1)
-            .chain([MOST_ERRORS])
-            .find(|n| reached(*n))?;
-        let (mut few, mut many) = (0, enough);
-        while few < many {
-            let middle = few + (many - few) / 2;
-            if reached(middle) {
-                many = middle
-            } else {
-                few = middle + 1
-            }
+        if self.log_roll() >= threshold {
+            Some(0)
+        } else {
+            self.next_tick().errors_to(threshold)
         }
-        Some(many)
     }
 
-    fn error_gains(&self) -> [f64; 7] {
-        self.next_bets().map(|rates| {
-            self.bet(&self.last, rates)
-                .map_or(0.0, |bet| bet.gain() / self.config.phi.0)
-        })
+    fn next_tick(&self) -> NextTick<'_> {
+        let bets = self.next_bets().map(|rates| self.bet(&self.last.block, rates));
+        NextTick::new(&self.capital, self.last, bets, self.config.phi.0)
     }
 
     fn rollback_gains(&self, blocks: &[Counts]) -> [f64; 7] {
@@ -236,13 +216,5 @@ impl TryFrom<f64> for Phi {
 impl From<Phi> for f64 {
     fn from(phi: Phi) -> f64 {
         phi.0
-    }
-}
-
-fn seconds(dt: f64) -> f64 {
-    if dt.is_nan() {
-        0.0
-    } else {
-        dt.clamp(0.0, LONGEST_TICK)
     }
 }

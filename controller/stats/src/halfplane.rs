@@ -4,17 +4,12 @@
 //! alternative, finds its projection on the line, and pays the likelihood ratio of the two. It is valid for any
 //! block means in the null: no common rate, no equal distribution, no approximation.
 
-use crate::counts::Counts;
-use crate::refused::Refused;
-use serde::{Deserialize, Serialize};
+mod margin;
 
-/// What may be tolerated: `canary <= ratio * stable + absolute`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "RawMargin")]
-pub struct Margin {
-    ratio: f64,
-    absolute: f64,
-}
+pub use margin::Margin;
+
+use crate::counts::Counts;
+use serde::{Deserialize, Serialize};
 
 /// Error rates of both arms, each a probability.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,54 +46,6 @@ const TOLERANCE: f64 = 1e-14;
 
 /// Newton needs about six steps, bisection alone fifty; a hundred ends any pathological case.
 const MAX_STEPS: usize = 100;
-
-impl Margin {
-    /// No tolerance at all: `canary <= stable`.
-    pub const NONE: Margin = Margin {
-        ratio: 1.0,
-        absolute: 0.0,
-    };
-    /// Default line for a rollback (evidence 2a).
-    pub const ROLL_BACK: Margin = Margin {
-        ratio: 1.1,
-        absolute: 0.0002,
-    };
-    /// Default line for promotion; its absolute part is what lets a service without any error be promoted.
-    pub const PROMOTE: Margin = Margin {
-        ratio: 1.25,
-        absolute: 0.001,
-    };
-
-    /// `ratio` in `1..=1e6`, `absolute` in `0..=0.9`.
-    pub fn new(ratio: f64, absolute: f64) -> Result<Margin, Refused> {
-        if !(1.0..=1e6).contains(&ratio) {
-            return Err(Refused::Ratio(ratio));
-        }
-        if !(0.0..=0.9).contains(&absolute) {
-            return Err(Refused::Absolute(absolute));
-        }
-        Ok(Margin { ratio, absolute })
-    }
-
-    /// Tolerated ratio (rho).
-    pub fn ratio(self) -> f64 {
-        self.ratio
-    }
-
-    /// Tolerated absolute difference (d).
-    pub fn absolute(self) -> f64 {
-        self.absolute
-    }
-
-    /// The largest canary rate tolerated for a stable rate; may exceed 1.
-    pub fn line(self, stable: f64) -> f64 {
-        self.ratio * stable + self.absolute
-    }
-
-    fn inverse(self, canary: f64) -> f64 {
-        (canary - self.absolute) / self.ratio
-    }
-}
 
 impl Bet {
     /// The bet on `alternative` for a block of `stable` and `canary` requests (any positive sizes, or shares).
@@ -204,10 +151,10 @@ fn derivatives(stable: f64, canary: f64, t: Rates, margin: Margin, q: f64) -> (f
     let c = margin.line(q);
     let slope = |t: f64, q: f64| (q - t) / (q * (1.0 - q));
     let curvature = |t: f64, q: f64| t / (q * q) + (1.0 - t) / ((1.0 - q) * (1.0 - q));
-    let weight = canary * margin.ratio;
+    let weight = canary * margin.ratio();
     (
         stable * slope(t.stable, q) + weight * slope(t.canary, c),
-        stable * curvature(t.stable, q) + weight * margin.ratio * curvature(t.canary, c),
+        stable * curvature(t.stable, q) + weight * margin.ratio() * curvature(t.canary, c),
     )
 }
 
@@ -221,7 +168,7 @@ fn between(low: f64, high: f64) -> f64 {
 }
 
 /// `ln(t / q)`, exact also when both are nearly equal.
-fn log_ratio(t: f64, q: f64) -> f64 {
+pub(crate) fn log_ratio(t: f64, q: f64) -> f64 {
     if (t - q).abs() < 0.5 * q {
         ((t - q) / q).ln_1p()
     } else {
@@ -244,19 +191,5 @@ fn inner(rates: Rates) -> Rates {
     Rates {
         stable: clip(rates.stable),
         canary: clip(rates.canary),
-    }
-}
-
-#[derive(Deserialize)]
-struct RawMargin {
-    ratio: f64,
-    absolute: f64,
-}
-
-impl TryFrom<RawMargin> for Margin {
-    type Error = Refused;
-
-    fn try_from(raw: RawMargin) -> Result<Margin, Refused> {
-        Margin::new(raw.ratio, raw.absolute)
     }
 }

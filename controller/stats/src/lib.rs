@@ -8,10 +8,14 @@
 //! # The way of one decision
 //!
 //! 1. [`blocks::Closer`], one per stream (proxy and split hash): push every tick, `close()` before a weight change.
-//! 2. [`errors::ErrorProcess`]: `tick(dt, &closed_blocks)` on every tick, with no blocks too.
-//! 3. Roll back when `log_roll() >= ln(1/alpha)`; promote when `log_promote() >= ln(1/beta)` and the soak is over.
+//! 2. [`errors::ErrorProcess`] and [`latency::LatencyProcess`]: `tick(dt, &closed_blocks)` on every tick, with no
+//!    blocks too.
+//! 3. Roll back when [`combine::average`] of `log_roll()` reaches `ln(1/alpha)`; promote when [`combine::least`] of
+//!    `log_promote()` reaches `ln(1/beta)` and the soak is over.
 //! 4. [`pacing::Pace::next`]: the next weight from the canary's totals.
-//! 5. [`bounds`]: rates and ratios for the explanation; [`information::Outlook`]: what to expect beforehand.
+//! 5. [`bounds`] and `shares()`: the explanation; [`information::Outlook`]: what to expect beforehand.
+//! 6. Before the canary: [`dispersion::Noise`] for phi, [`dispersion::pod_spread`] and [`dispersion::widened`] for
+//!    the margins; meanwhile [`placebo::Placebos`] watches the engine itself.
 //!
 //! # Table of contents
 //!
@@ -23,9 +27,14 @@
 //! | [`baseline`] | `Baseline`: stable rate with a ten-minute half-life | 2a |
 //! | [`capital`] | `Spread` (head start, horizon), `Capital`: restarts in log space | 2a |
 //! | [`errors`] | `ErrorConfig`, `Phi`, `ErrorProcess`, the seven alternatives | 2a |
-//! | [`bounds`] | `proportion`, `ratio`, `RatioSet`: anytime bounds | 2a, 2g |
-//! | [`information`] | `information`, `Outlook`: expected times, floors, smallest visible effect | 2f |
+//! | [`latency`] | `Histograms`, `LatencyConfig`, `LatencyProcess`, tilts, the learned alternative | 2b |
+//! | [`combine`] | `average`, `shares`, `least`, `guilty`, `after_retries` | 2c |
+//! | [`dispersion`] | `Noise` (phi-hat), `dispersion`, `pod_spread`, `widened` | 2d |
+//! | [`placebo`] | `Placebos`: A/A watch over the engine | 2d |
 //! | [`pacing`] | `Pace`, `Sight`, `suspect`, `upper_rate` | 2e |
+//! | [`information`] | `information`, `Outlook`: expected times, floors, smallest visible effect | 2f |
+//! | [`bounds`] | `proportion`, `ratio`, `RatioSet`, `quantile`, `dkw_radius`: anytime bounds | 2a, 2b, 2g |
+//! | [`versions`] | `log_e`: split of errors over several versions | 2a |
 //!
 //! # Contract
 //!
@@ -40,13 +49,19 @@ pub mod baseline;
 pub mod blocks;
 pub mod bounds;
 pub mod capital;
+pub mod combine;
 pub mod counts;
+pub mod dispersion;
 pub mod errors;
 pub mod halfplane;
 pub mod information;
+pub mod latency;
 mod mixture;
 pub mod pacing;
+pub mod placebo;
 mod refused;
+mod seconds;
+pub mod versions;
 
 pub use counts::{Arm, Counts};
 pub use refused::Refused;

@@ -1,18 +1,20 @@
-//! Beta mixtures of Bernoulli likelihoods: the e-process behind the bounds of the explanation (evidence 2a, 2g).
+//! Beta and Dirichlet mixtures of likelihoods: the e-processes behind bounds and splits (evidence 2a, 2g).
 
 use crate::halfplane::divergence;
 use statrs::function::gamma::ln_gamma;
 
-/// A Beta prior over a proportion.
+/// A prior over the probabilities of several outcomes: positive pseudo-counts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Dirichlet<'a>(pub &'a [f64]);
+
+/// A prior over a proportion: pseudo-hits and pseudo-misses.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Beta {
-    /// Prior successes.
-    pub a: f64,
-    /// Prior failures.
-    pub b: f64,
+    pub hits: f64,
+    pub misses: f64,
 }
 
-/// Successes and failures.
+/// Hits and misses seen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Tried {
     pub hits: f64,
@@ -36,7 +38,7 @@ impl Beta {
             return (0.0, 1.0);
         }
         let best = tried.hits / total;
-        let at_best = self.log_mixture_over_best(tried);
+        let at_best = Dirichlet(&[self.hits, self.misses]).log_mixture_over_best(&[tried.hits, tried.misses]);
         let inside = |theta: f64| at_best + total * divergence(best, theta) < nats;
         let low = if tried.hits > 0.0 {
             edge(&inside, best, 0.0)
@@ -50,34 +52,29 @@ impl Beta {
         };
         (low, high)
     }
+}
 
-    /// `ln(B(a+x, b+y) / B(a, b)) - x ln(x/n) - y ln(y/n)`, arranged so that no large terms cancel:
-    /// differences of log-gamma functions would lose every digit above 1e15 requests.
-    fn log_mixture_over_best(self, tried: Tried) -> f64 {
-        let (x, y) = (tried.hits, tried.misses);
-        let grown = Beta {
-            a: self.a + x,
-            b: self.b + y,
-        };
+impl Dirichlet<'_> {
+    /// `ln(B(a + x) / B(a)) - sum x ln(x/n)`, `B` being the multivariate Beta function. Arranged so that no large
+    /// terms cancel: differences of log-gamma functions would lose every digit above 1e15 requests.
+    pub fn log_mixture_over_best(self, counts: &[f64]) -> f64 {
         let shift = |n: f64, prior: f64| if n > 0.0 { n * (prior / n).ln_1p() } else { 0.0 };
-        let likelihood = shift(x, self.a) + shift(y, self.b) - shift(x + y, self.a + self.b);
-        likelihood + self.prior_powers(grown) + grown.remainders() + HALF_LN_TWO_PI - self.ln_beta()
+        let (all, prior): (f64, f64) = (counts.iter().sum(), self.0.iter().sum());
+        let each: f64 = self
+            .terms(counts)
+            .map(|(a, n)| shift(n, a) + stirling(a, a + n) - stirling(a, a))
+            .sum();
+        each - shift(all, prior) - stirling(prior, prior + all) + stirling(prior, prior)
     }
 
-    fn prior_powers(self, grown: Beta) -> f64 {
-        (self.a - 0.5) * grown.a.ln() + (self.b - 0.5) * grown.b.ln()
-            - (self.a + self.b - 0.5) * (grown.a + grown.b).ln()
+    fn terms(self, counts: &[f64]) -> impl Iterator<Item = (f64, f64)> {
+        self.0.iter().copied().zip(counts.iter().copied())
     }
+}
 
-    fn remainders(self) -> f64 {
-        remainder(self.a) + remainder(self.b) - remainder(self.a + self.b)
-    }
-
-    fn ln_beta(self) -> f64 {
-        let sum = self.a + self.b;
-        let powers = (self.a - 0.5) * self.a.ln() + (self.b - 0.5) * self.b.ln() - (sum - 0.5) * sum.ln();
-        powers + HALF_LN_TWO_PI + self.remainders()
-    }
+/// `ln Gamma(z)` up to the terms that cancel over a Dirichlet prior with the part `prior` of `z`.
+fn stirling(prior: f64, z: f64) -> f64 {
+    (prior - 0.5) * z.ln() + remainder(z)
 }
 
 /// What Stirling's formula leaves of `ln Gamma(z)`.
@@ -101,7 +98,7 @@ fn remainder(z: f64) -> f64 {
         * inverse
 }
 
-/// Last `theta` inside on the way from `best` to `end`, by bisection in the distance from 0 or 1 that is smaller.
+/// Last `theta` inside on the way from `best` to `end`.
 fn edge(inside: &impl Fn(f64) -> bool, best: f64, end: f64) -> f64 {
     let (mut within, mut beyond) = (best, end);
     for _ in 0..MAX_STEPS {
@@ -133,15 +130,35 @@ fn between(p: f64, q: f64) -> f64 {
 mod tests {
     use super::*;
 
+    /// By the definition: fine for small counts only.
+    fn plain(prior: &[f64], counts: &[f64]) -> f64 {
+        let ln_beta = |v: &[f64]| v.iter().map(|a| ln_gamma(*a)).sum::<f64>() - ln_gamma(v.iter().sum());
+        let grown: Vec<f64> = prior.iter().zip(counts).map(|(a, n)| a + n).collect();
+        let all: f64 = counts.iter().sum();
+        let best: f64 = counts
+            .iter()
+            .filter(|n| **n > 0.0)
+            .map(|n| n * (n / all).ln())
+            .sum();
+        ln_beta(&grown) - ln_beta(prior) - best
+    }
+
     #[test]
-    fn log_beta_of_known_arguments() {
-        for (a, b, expected) in [
-            (0.5, 0.5, std::f64::consts::PI.ln()),
-            (1.0, 9.0, -(9.0_f64.ln())),
-            (20.0, 30.0, -33.968820791977_39),
+    fn agrees_with_the_definition() {
+        for (prior, counts) in [
+            (vec![0.5, 0.5], vec![0.0, 3.0]),
+            (vec![1.0, 9.0], vec![9.0, 20.0]),
+            (vec![0.5, 2.0, 30.0], vec![400.0, 0.0, 12.0]),
         ] {
-            assert!((Beta { a, b }.ln_beta() - expected).abs() < 1e-12, "{a} {b}");
+            let found = Dirichlet(&prior).log_mixture_over_best(&counts);
+            assert!((found - plain(&prior, &counts)).abs() < 1e-11, "{found}");
         }
+    }
+
+    #[test]
+    fn more_requests_cost_half_a_logarithm_each() {
+        let cost = |n: f64| Dirichlet(&[0.5, 0.5]).log_mixture_over_best(&[n / 2.0, n / 2.0]);
+        assert!((cost(1e18) - cost(1e16) + 0.5 * 100.0_f64.ln()).abs() < 1e-10);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub enum Refused {
     Probability(f64),
     /// Pacing limits must be finite, positive, and the smallest weight at most the largest, at most 1.
     Pace(f64),
+    /// Fewer latency buckets than the shifts need, or saved histograms of different lengths.
+    Buckets(usize),
 }
 
 impl fmt::Display for Refused {
@@ -31,6 +33,7 @@ impl fmt::Display for Refused {
             Refused::HeadStart(v) => write!(f, "head start {v} is not strictly between 0 and 1"),
             Refused::Probability(v) => write!(f, "error probability {v} is not strictly between 0 and 1"),
             Refused::Pace(v) => write!(f, "pacing setting {v} is not finite, positive and in order"),
+            Refused::Buckets(v) => write!(f, "{v} latency buckets leave no room for the shifts"),
         }
     }
 }

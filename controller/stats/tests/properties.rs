@@ -146,13 +146,31 @@ proptest! {
     }
 
     #[test]
-    fn the_counterfactual_is_what_happens(canary in 2u64..200, bad in 0u64..3) {
+    fn more_evidence_needs_more_errors(canary in 2u64..200, bad in 0u64..3, nats in 0.01..50.0f64) {
         let mut process = ErrorProcess::new(ErrorConfig::default(), Arm::new(60_000, 60));
         process.tick(1.0, &[Counts::new((2000, 2), (canary, bad.min(canary)))]);
-        let threshold = process.log_roll() + 1.0;
-        let errors = process.errors_to(threshold).unwrap();
+        let errors = process.errors_to(process.log_roll() + nats).unwrap();
         prop_assert!(errors >= 1);
-        prop_assert_eq!(process.errors_to(process.log_roll() - 1.0), Some(0));
+        prop_assert!(process.errors_to(process.log_roll() + 2.0 * nats).unwrap() >= errors);
+        prop_assert_eq!(process.errors_to(process.log_roll() - nats), Some(0));
         prop_assert!(process.next_error_gain() > 0.0);
     }
+}
+
+#[test]
+fn the_counterfactual_comes_true() {
+    let mut process = ErrorProcess::new(ErrorConfig::default(), Arm::new(60_000, 60));
+    (0..60).for_each(|_| process.tick(1.0, &[Counts::new((900, 1), (100, 0))]));
+    let threshold = 100.0_f64.ln();
+    let errors = process.errors_to(threshold).unwrap();
+    let after = |errors| {
+        let mut next = process.clone();
+        next.tick(1.0, &[Counts::new((900, 0), (100, errors))]);
+        next.log_roll()
+    };
+    assert!(
+        after(errors) >= threshold && after(errors - 1) < threshold,
+        "{errors}: {}",
+        after(errors)
+    );
 }

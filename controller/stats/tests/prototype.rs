@@ -1,13 +1,21 @@
 //! Agreement with the independent Python prototype on random traces (see `prototype/generate.py`).
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use stats::capital::Spread;
 use stats::errors::{ErrorConfig, ErrorProcess, Phi};
 use stats::halfplane::Margin;
+use stats::latency::{Histograms, LatencyConfig, LatencyProcess};
 use stats::{Arm, Counts};
 
 /// Largest difference of any logarithm, relative to 1 or to its size.
 const TOLERANCE: f64 = 1e-9;
+
+/// A run of the prototype that can be repeated here.
+trait Trace: DeserializeOwned {
+    /// Largest difference over all ticks and processes.
+    fn difference(&self) -> f64;
+}
 
 #[derive(Deserialize)]
 struct ErrorTrace {
@@ -24,6 +32,18 @@ struct ErrorTrace {
     log_promote: Vec<f64>,
 }
 
+#[derive(Deserialize)]
+struct LatencyTrace {
+    history: Vec<u64>,
+    shift: usize,
+    phi: f64,
+    head_start: f64,
+    horizon: f64,
+    stable: Vec<Vec<u64>>,
+    canary: Vec<Vec<u64>>,
+    log_roll: Vec<f64>,
+}
+
 impl ErrorTrace {
     fn process(&self) -> ErrorProcess {
         let margin = |(ratio, absolute)| Margin::new(ratio, absolute).expect("a valid margin");
@@ -35,8 +55,9 @@ impl ErrorTrace {
         };
         ErrorProcess::new(config, Arm::new(self.history.0, self.history.1))
     }
+}
 
-    /// Largest difference over all ticks and both processes.
+impl Trace for ErrorTrace {
     fn difference(&self) -> f64 {
         let mut process = self.process();
         let mut worst = 0.0;
@@ -49,31 +70,70 @@ impl ErrorTrace {
     }
 }
 
+impl LatencyTrace {
+    fn process(&self) -> LatencyProcess {
+        let config = LatencyConfig {
+            shift: self.shift,
+            phi: Phi::new(self.phi).expect("a valid phi"),
+            spread: Spread::new(self.head_start, self.horizon).expect("a valid spread"),
+            ..LatencyConfig::default()
+        };
+        LatencyProcess::new(config, &self.history).expect("enough buckets")
+    }
+}
+
+impl Trace for LatencyTrace {
+    fn difference(&self) -> f64 {
+        let mut process = self.process();
+        let mut worst = 0.0;
+        for ((stable, canary), expected) in self.stable.iter().zip(&self.canary).zip(&self.log_roll) {
+            process.tick(
+                1.0,
+                &[Histograms {
+                    stable: stable.clone(),
+                    canary: canary.clone(),
+                }],
+            );
+            worst = f64::max(worst, difference(process.log_roll(), *expected));
+        }
+        worst
+    }
+}
+
 fn difference(found: f64, expected: f64) -> f64 {
     (found - expected).abs() / expected.abs().max(1.0)
 }
 
-fn worst(traces: &[ErrorTrace]) -> f64 {
-    traces.iter().map(ErrorTrace::difference).fold(0.0, f64::max)
-}
-
-#[test]
-fn the_error_processes_agree_with_the_prototype() {
-    let traces: Vec<ErrorTrace> = serde_json::from_str(include_str!("prototype/errors.json")).unwrap();
-    let worst = worst(&traces);
+#[track_caller]
+fn agree<T: Trace>(json: &str) {
+    let traces: Vec<T> = serde_json::from_str(json).expect("a list of traces");
+    let worst = traces.iter().map(T::difference).fold(0.0, f64::max);
+    println!("largest difference of {} traces: {worst:e}", traces.len());
     assert!(worst < TOLERANCE, "{worst:e}");
 }
 
-#[test]
-#[ignore = "needs a file of traces: see prototype/generate.py"]
 #[expect(
     clippy::disallowed_methods,
     reason = "by hand only: the file is named and read outside the mathematics"
 )]
-fn the_error_processes_agree_on_the_traces_of_a_file() {
-    let file = std::env::var("SERIN_TRACES").expect("SERIN_TRACES names a file of traces");
-    let traces: Vec<ErrorTrace> = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-    let worst = worst(&traces);
-    println!("largest difference of {} traces: {worst:e}", traces.len());
-    assert!(worst < TOLERANCE, "{worst:e}");
+fn file(variable: &str) -> String {
+    let path = std::env::var(variable).expect("the variable names a file of traces");
+    std::fs::read_to_string(path).expect("a file that can be read")
+}
+
+#[test]
+fn the_error_processes_agree_with_the_prototype() {
+    agree::<ErrorTrace>(include_str!("prototype/errors.json"));
+}
+
+#[test]
+fn the_latency_process_agrees_with_the_prototype() {
+    agree::<LatencyTrace>(include_str!("prototype/latency.json"));
+}
+
+#[test]
+#[ignore = "needs files of traces: see prototype/generate.py"]
+fn both_agree_on_many_more_traces() {
+    agree::<ErrorTrace>(&file("SERIN_ERROR_TRACES"));
+    agree::<LatencyTrace>(&file("SERIN_LATENCY_TRACES"));
 }

@@ -1,4 +1,4 @@
-//! The public reference vectors of evidence 4.
+//! The public reference vectors of evidence 4: errors, bounds, planning.
 #![expect(clippy::excessive_precision, reason = "the vectors are quoted digit by digit")]
 
 use stats::bounds::{proportion, ratio};

@@ -1,14 +1,16 @@
 """Random traces and what the Python prototype of the evidence engine makes of them.
 
     python generate.py errors  --prototype DIR [--traces 40] [--ticks 40] [--seed 1] > errors.json
+    python generate.py latency --prototype DIR --traces 16 --ticks 24 > latency.json
 
 DIR holds the prototype's engine.py (also taken from SERIN_PROTOTYPE); numpy is needed. The committed files were
-made with the defaults. `cargo test` recomputes every trace; for more traces, write them to a file and run
+made with just these arguments. `cargo test` recomputes every trace; for more traces, write them to files and run
 
-    SERIN_TRACES=FILE cargo test -p stats --test prototype -- --ignored
+    SERIN_ERROR_TRACES=FILE SERIN_LATENCY_TRACES=FILE cargo test -p stats --test prototype -- --ignored
 """
 import argparse
 import json
+import math
 import os
 import sys
 
@@ -50,7 +52,43 @@ def errors(engine, rng, ticks):
                 horizon=dt * ticks, ticks=trace.tolist(), log_roll=roll.tolist(), log_promote=promote.tolist())
 
 
-KINDS = {"errors": errors}
+def log_normal(buckets, median, sigma, hang):
+    """Probabilities of buckets growing by 2^(1/4) from 5 ms, a share `hang` in the overflow."""
+    edges = 0.005 * 2 ** (np.arange(buckets - 1) / 4)
+    below = np.array([0.5 * (1 + math.erf(math.log(e / median) / sigma / math.sqrt(2))) for e in edges])
+    cumulated = np.concatenate([[0], below * (1 - hang), [1]])
+    return np.maximum(np.diff(cumulated), 0) / np.maximum(np.diff(cumulated), 0).sum()
+
+
+def latency(engine, rng, ticks):
+    buckets, shift = int(rng.choice([12, 40])), int(rng.choice([0, 1, 3]))
+    median, sigma = 10 ** rng.uniform(-2.2, -0.7), rng.uniform(0.2, 1.0)
+    slower, hang = rng.choice([1.0, 1.0, 1.1, 1.5, 3.0]), rng.choice([0.0, 0.0, 0.01, 0.3])
+    p_stable = log_normal(buckets, median, sigma, 0)
+    p_canary = log_normal(buckets, median * slower, sigma, hang)
+    rate, weight = 10 ** rng.uniform(-0.5, 3.5), rng.choice([0.01, 0.1, 0.5, 0.9])
+    busy = rng.random((2, ticks)) < rng.choice([0.6, 1.0])
+    stable = rng.multinomial(rng.poisson(rate * (1 - weight), ticks) * busy[0], p_stable)
+    canary = rng.multinomial(rng.poisson(rate * weight, ticks) * busy[1], p_canary)
+    history = rng.multinomial(int(10 ** rng.uniform(0, 5)), p_stable)
+    phi, a0 = float(rng.choice([1.0, 2.7])), float(rng.choice([0.7, 0.3]))
+
+    shifted = np.concatenate([canary[:, :shift + 1].sum(1, keepdims=True), canary[:, shift + 1:],
+                              np.zeros((ticks, shift), int)], 1).astype(float)
+    P = (history + 0.5) / (history + 0.5).sum()
+    fixed, weights = engine.tilts(P)
+    weights = np.append(weights / weights.sum() * (1 - engine.ISO_W), engine.ISO_W)
+    mixture, past, roll = engine.Mixture(1, weights, ticks, a0, phi), np.zeros((1, buckets)), []
+    for s, c in zip(stable[:, None].astype(float), shifted[:, None]):
+        learned = engine.iso_alt(past, P)[:, None, :]
+        log_e = np.concatenate([engine.hist_log_e(s, c, P, fixed), engine.hist_log_e(s, c, P, learned)], 1)
+        roll.append(float(mixture.update(log_e)[0]))
+        past += c
+    return dict(history=history.tolist(), shift=shift, phi=phi, head_start=a0, horizon=ticks,
+                stable=stable.tolist(), canary=canary.tolist(), log_roll=roll)
+
+
+KINDS = {"errors": errors, "latency": latency}
 
 
 def main():

@@ -1,0 +1,255 @@
+//! Evidence about latency from fixed buckets: the running e-processes for rollback and promotion (evidence 2b).
+
+mod alternatives;
+mod histograms;
+mod learned;
+mod promotion;
+mod tilt;
+
+pub use alternatives::{ALTERNATIVES, Slower, WEIGHTS};
+pub use histograms::{Histograms, shift_down};
+pub use learned::learned;
+pub use tilt::{Tilt, Totals};
+
+pub(crate) use histograms::running;
+
+use crate::capital::{Capital, Spread};
+use crate::errors::Phi;
+use crate::refused::Refused;
+use crate::seconds::seconds;
+use histograms::{add, total};
+use promotion::Proof;
+use serde::{Deserialize, Serialize};
+
+/// What is tolerated. Fixed at canary start.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LatencyConfig {
+    /// Buckets by which every quantile of the canary may be slower before it counts against it.
+    pub shift: usize,
+    /// Buckets by which p50, p95 and p99 may be slower and still be good enough.
+    pub promote_shift: usize,
+    /// Dispersion: 1 for independent requests.
+    pub phi: Phi,
+    /// Capital over start times.
+    pub spread: Spread,
+}
+
+/// Both latency processes of one rollout. Saved are counts and capital; baseline and tilts are made of them again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Saved", into = "Saved")]
+pub struct LatencyProcess {
+    saved: Saved,
+    baseline: Vec<f64>,
+    tilts: Vec<Tilt>,
+    proofs: [Proof; 3],
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Saved {
+    config: LatencyConfig,
+    /// Stable requests per bucket before the canary: baseline and tilts are frozen with them.
+    history: Vec<u64>,
+    /// Canary requests per bucket, shifted, since its start.
+    canary: Vec<u64>,
+    capital: Capital,
+    log_promote: [f64; 3],
+}
+
+impl Default for LatencyConfig {
+    /// A bucket growth of 2^(1/4) makes one bucket 19 % and two 41 %.
+    fn default() -> LatencyConfig {
+        LatencyConfig {
+            shift: 1,
+            promote_shift: 2,
+            phi: Phi::ONE,
+            spread: Spread::DEFAULT,
+        }
+    }
+}
+
+impl LatencyProcess {
+    /// Starts with the stable histogram of the ten minutes before the canary. Refused unless two buckets remain
+    /// above the shifts.
+    pub fn new(config: LatencyConfig, history: &[u64]) -> Result<LatencyProcess, Refused> {
+        LatencyProcess::try_from(Saved {
+            config,
+            history: history.to_vec(),
+            canary: vec![0; history.len()],
+            capital: Capital::new(config.spread, WEIGHTS.len()),
+            log_promote: [0.0; 3],
+        })
+    }
+
+    /// One tick of `dt` seconds with the blocks that closed in it, one or none per stream; call it on every tick.
+    /// While the canary warms up pass no blocks: cold caches are real but passing (evidence 2d).
+    pub fn tick(&mut self, dt: f64, blocks: &[Histograms]) {
+        let blocks: Vec<Histograms> = blocks
+            .iter()
+            .map(|block| block.fitted(self.baseline.len()))
+            .collect();
+        let shifted: Vec<Histograms> = blocks
+            .iter()
+            .map(|b| b.shifted(self.saved.config.shift))
+            .collect();
+        self.saved
+            .capital
+            .tick(seconds(dt), &self.rollback_gains(&shifted));
+        let phi = self.saved.config.phi.get();
+        for (log, proof) in self.saved.log_promote.iter_mut().zip(&self.proofs) {
+            *log += blocks.iter().map(|block| proof.log_e(block)).sum::<f64>() / phi;
+        }
+        shifted
+            .iter()
+            .for_each(|block| add(&mut self.saved.canary, &block.canary));
+    }
+
+    /// `ln M` of the rollback: above `ln(1/alpha)` some quantile of the canary was slower than the margin.
+    pub fn log_roll(&self) -> f64 {
+        self.saved.capital.log_m(&WEIGHTS)
+    }
+
+    /// `ln M'` of the promotion: the least of the three, since all must be proven and none needs a correction.
+    pub fn log_promote(&self) -> f64 {
+        self.saved
+            .log_promote
+            .iter()
+            .copied()
+            .fold(f64::INFINITY, f64::min)
+    }
+
+    /// `ln M'` of p50, p95 and p99 apart, for the explanation of what is missing.
+    pub fn log_promote_by_quantile(&self) -> [f64; 3] {
+        self.saved.log_promote
+    }
+
+    /// Share of each bet in the evidence for a rollback; what is missing to 1 is capital not yet in play.
+    pub fn shares(&self) -> Vec<(Slower, f64)> {
+        ALTERNATIVES
+            .into_iter()
+            .zip(self.saved.capital.shares(&WEIGHTS))
+            .collect()
+    }
+
+    /// Baseline probability of each bucket.
+    pub fn baseline(&self) -> &[f64] {
+        &self.baseline
+    }
+
+    /// Canary requests per bucket since its start, shifted by the margin.
+    pub fn canary(&self) -> &[u64] {
+        &self.saved.canary
+    }
+
+    /// Settings in force.
+    pub fn config(&self) -> &LatencyConfig {
+        &self.saved.config
+    }
+
+    fn rollback_gains(&self, shifted: &[Histograms]) -> Vec<f64> {
+        if shifted.is_empty() {
+            return vec![0.0; WEIGHTS.len()];
+        }
+        let totals: Vec<Totals> = shifted.iter().map(Totals::new).collect();
+        let learned = learned(&self.saved.canary, &self.baseline);
+        let gain =
+            |tilt: &Tilt| totals.iter().map(|t| tilt.log_e(t)).sum::<f64>() / self.saved.config.phi.get();
+        self.tilts.iter().chain([&learned]).map(gain).collect()
+    }
+}
+
+/// Stable history with half a request in each bucket, so that no bucket is impossible.
+fn probabilities(history: &[u64]) -> Vec<f64> {
+    let all = total(history) as f64 + 0.5 * history.len() as f64;
+    history.iter().map(|n| (*n as f64 + 0.5) / all).collect()
+}
+
+impl TryFrom<Saved> for LatencyProcess {
+    type Error = Refused;
+
+    fn try_from(saved: Saved) -> Result<LatencyProcess, Refused> {
+        let (buckets, config) = (saved.history.len(), saved.config);
+        let room = |shift: usize| shift < buckets.saturating_sub(1);
+        if !room(config.shift) || !room(config.promote_shift) || saved.canary.len() != buckets {
+            return Err(Refused::Buckets(buckets));
+        }
+        let baseline = probabilities(&saved.history);
+        let (tilts, proofs) = (
+            alternatives::fixed(&baseline),
+            promotion::proofs(&baseline, config.promote_shift),
+        );
+        Ok(LatencyProcess {
+            saved,
+            baseline,
+            tilts,
+            proofs,
+        })
+    }
+}
+
+impl From<LatencyProcess> for Saved {
+    fn from(process: LatencyProcess) -> Saved {
+        process.saved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HISTORY: [u64; 8] = [100, 400, 300, 120, 50, 20, 8, 2];
+
+    fn process() -> LatencyProcess {
+        LatencyProcess::new(LatencyConfig::default(), &HISTORY).unwrap()
+    }
+
+    fn block(canary: [u64; 8]) -> Histograms {
+        Histograms {
+            stable: HISTORY.to_vec(),
+            canary: canary.to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_canary_as_fast_as_stable_is_promoted() {
+        let mut process = process();
+        (0..30).for_each(|_| process.tick(1.0, &[block([10, 40, 30, 12, 5, 2, 1, 0])]));
+        assert!(process.log_roll() < 0.0);
+        assert!(
+            process.log_promote() > 3.0,
+            "{:?}",
+            process.log_promote_by_quantile()
+        );
+    }
+
+    #[test]
+    fn a_canary_two_buckets_slower_is_rolled_back_and_one_bucket_is_tolerated() {
+        let (mut slow, mut tolerated) = (process(), process());
+        (0..30).for_each(|_| slow.tick(1.0, &[block([0, 0, 10, 40, 30, 12, 5, 3])]));
+        (0..30).for_each(|_| tolerated.tick(1.0, &[block([0, 10, 40, 30, 12, 5, 2, 1])]));
+        assert!(slow.log_roll() > 4.6 && slow.log_promote() < 0.0);
+        assert!(tolerated.log_roll() < 0.0, "{}", tolerated.log_roll());
+    }
+
+    #[test]
+    fn a_hang_of_one_request_in_a_hundred_is_charged_to_the_tail() {
+        let mut process = process();
+        (0..60).for_each(|_| process.tick(1.0, &[block([10, 40, 30, 12, 5, 2, 0, 3])]));
+        let best = process
+            .shares()
+            .into_iter()
+            .max_by(|a, b| a.1.total_cmp(&b.1))
+            .unwrap()
+            .0;
+        assert!(process.log_roll() > 4.6, "{}", process.log_roll());
+        assert!(matches!(best, Slower::Learned | Slower::Tail { .. }), "{best:?}");
+    }
+
+    #[test]
+    fn too_few_buckets_are_refused() {
+        let config = LatencyConfig {
+            promote_shift: 7,
+            ..LatencyConfig::default()
+        };
+        assert_eq!(LatencyProcess::new(config, &HISTORY), Err(Refused::Buckets(8)));
+    }
+}
