@@ -1,1 +1,27 @@
-//! engine
+//! Pure decisions: [`step`] takes the plan, the saved state and what is known now, and gives the next state, the acts
+//! to do in their order, and when to come again.
+//!
+//! Rule of this room: no clock, no I/O, no randomness; time arrives in the [`Observation`], and a missing answer is a
+//! value there. So a release can be simulated, replayed, and cut off between any two acts.
+//!
+//! The invariants, each with a test: a rollback is the first act of the step that finds it, and waits for nothing; the
+//! weight never rises on missing data; a repeated step does nothing twice; every decision says why, with counts.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod desk;
+mod judge;
+mod observation;
+mod orders;
+mod overrule;
+mod plan;
+mod stages;
+mod state;
+mod step;
+mod telemetry;
+mod words;
+
+pub use observation::{Observation, Order, Proxy, Readiness, Smoked, Table, Told};
+pub use plan::{Plan, Version};
+pub use state::{SCHEMA, State};
+pub use step::{Action, Step, step};

@@ -1,0 +1,209 @@
+//! Where one step works: what it knows, what it has decided, what is to be done.
+
+use crate::{
+    observation::{Observation, Table},
+    plan::Plan,
+    state::{Ledger, Run, Stage, State},
+    step::{Action, Step},
+    telemetry, words,
+};
+use contract::{
+    Split,
+    names::{CONTROLLER, FILE},
+    release::{Decision, Figures, Phase, Status, Verdict},
+};
+use std::time::Duration;
+
+/// Time between steps while a release is under way: a second's counts are read soon after its end.
+const ACTIVE_MS: u64 = 250;
+/// Time between steps otherwise.
+const QUIET_MS: u64 = 1000;
+/// How long after the end of a proxy's second its counts are complete, with some room for the poll itself.
+const AFTER_SECOND_MS: u64 = 30;
+/// Shortest sleep: an engine that never sleeps would starve its own proxies.
+const LEAST_MS: u64 = 20;
+
+/// One step under way.
+pub(crate) struct Desk<'a> {
+    pub plan: &'a Plan,
+    pub seen: &'a Observation,
+    pub ledger: Ledger,
+    /// The phase at this point of the step.
+    pub phase: Phase,
+    /// Whether this very step began a rollback: no order may undo what its author has not seen.
+    pub fell: bool,
+    actions: Vec<Action>,
+    answers: Vec<Result<(), String>>,
+    why: Option<String>,
+}
+
+impl<'a> Desk<'a> {
+    pub fn open(plan: &'a Plan, seen: &'a Observation, ledger: Ledger, phase: Phase) -> Desk<'a> {
+        Desk {
+            plan,
+            seen,
+            ledger,
+            phase,
+            fell: false,
+            actions: Vec::new(),
+            answers: Vec::new(),
+            why: None,
+        }
+    }
+
+    /// The weight to have from now on.
+    pub fn want(&mut self, split: Split) {
+        if !split.same_share(self.ledger.wanted) {
+            self.ledger.wanted = split;
+            self.ledger.confirmed = false;
+        }
+    }
+
+    /// Puts a decision on record.
+    pub fn decide(&mut self, run: &Run, to: Phase, by: &str, reason: impl Into<String>) {
+        let decision = Decision {
+            number: self.ledger.number + 1,
+            at: self.seen.now,
+            version: run.version.clone(),
+            release: run.release.clone(),
+            from: self.phase,
+            to,
+            weight: self.ledger.wanted,
+            reason: reason.into(),
+            by: by.to_owned(),
+            figures: self.ledger.figures,
+        };
+        self.phase = to;
+        self.why = None;
+        self.ledger.record(decision.clone());
+        self.actions.push(Action::Record(decision));
+    }
+
+    /// What the release waits for; not a decision.
+    pub fn say(&mut self, why: impl Into<String>) {
+        self.why = Some(why.into());
+    }
+
+    pub fn act(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    pub fn answer(&mut self, answer: Result<(), String>) {
+        self.answers.push(answer);
+    }
+
+    /// The evidence as it stands, for what is decided next.
+    pub fn note(&mut self, figures: Figures) {
+        self.ledger.figures = figures;
+    }
+
+    /// The wanted weight is in the table, and every proxy has acknowledged it.
+    pub fn is_taken(&self) -> bool {
+        let wanted = |t: &&Table| t.split.same_share(self.ledger.wanted);
+        self.seen
+            .table
+            .as_ref()
+            .filter(wanted)
+            .is_some_and(|t| telemetry::has_taken(self.seen, t))
+    }
+
+    /// Ends the step.
+    pub fn close(mut self, stage: Stage) -> Step {
+        self.observe_table();
+        if let Some(set) = self.split_to_set(&stage) {
+            // Before everything else that is to be done: nothing may delay a rollback.
+            self.actions.insert(0, set);
+        }
+        let wake = self.wake(&stage);
+        let status = self.status(&stage);
+        Step {
+            why: status.reason.clone(),
+            status,
+            wake,
+            actions: self.actions,
+            answers: self.answers,
+            state: State::with(self.ledger, stage),
+        }
+    }
+
+    fn observe_table(&mut self) {
+        let Some(table) = &self.seen.table else { return };
+        self.ledger.table = Some(table.split);
+        self.ledger.confirmed |= table.split.same_share(self.ledger.wanted);
+        if table.changed_by.as_deref().is_none_or(|who| who == FILE) {
+            self.ledger.ground = Some(table.split);
+        }
+    }
+
+    fn split_to_set(&self, stage: &Stage) -> Option<Action> {
+        let wanted = self.ledger.wanted;
+        let returning = matches!(stage, Stage::RollingBack(..));
+        let is_needed = match &self.seen.table {
+            None => wanted.is_none() && (returning || !self.ledger.confirmed),
+            Some(t) if t.split.same_share(wanted) => returning && telemetry::is_exposed(self.seen),
+            Some(t) if wanted.exceeds(t.split) => telemetry::is_complete(self.seen),
+            Some(t) => self.owns(stage, t),
+        };
+        let rises = self.seen.table.as_ref().is_some_and(|t| wanted.exceeds(t.split));
+        let cause = self.ledger.reason.clone();
+        is_needed.then_some(Action::SetSplit {
+            split: wanted,
+            force: !rises,
+            cause,
+        })
+    }
+
+    /// Without a release the weight is people's own, but for what this controller has left there.
+    fn owns(&self, stage: &Stage, table: &Table) -> bool {
+        let idle = matches!(stage, Stage::Idle);
+        !idle || !self.ledger.confirmed || table.changed_by.as_deref() == Some(CONTROLLER)
+    }
+
+    fn wake(&self, stage: &Stage) -> Duration {
+        if stage.phase().is_final() {
+            return Duration::from_millis(QUIET_MS);
+        }
+        let to_next = |now_ms: u64| 1000 - now_ms % 1000 + AFTER_SECOND_MS;
+        let next = self.seen.clocks().map(to_next).min().unwrap_or(ACTIVE_MS);
+        Duration::from_millis(next.clamp(LEAST_MS, ACTIVE_MS))
+    }
+
+    fn status(&self, stage: &Stage) -> Status {
+        Status {
+            service: self.plan.service.clone(),
+            stable_version: self.plan.stable.name.clone(),
+            canary_version: self.plan.canary.name.clone(),
+            phase: stage.phase(),
+            wanted: self.ledger.wanted,
+            taken: telemetry::share(self.seen),
+            verdict: self.verdict(stage),
+            reason: self.reason(stage),
+            figures: self.ledger.figures,
+            decisions: self.ledger.decisions.clone(),
+        }
+    }
+
+    fn reason(&self, stage: &Stage) -> String {
+        let said = self.why.clone().unwrap_or_else(|| self.ledger.reason.clone());
+        if said.is_empty() {
+            words::nothing(stage.phase())
+        } else {
+            said
+        }
+    }
+
+    fn verdict(&self, stage: &Stage) -> Verdict {
+        match stage {
+            Stage::Succeeded(_) => Verdict::Same,
+            Stage::RollingBack(..) | Stage::RolledBack(_) => self.past_verdict(),
+            other => other.trial().map_or(Verdict::NotYet, |t| t.judge.verdict()),
+        }
+    }
+
+    /// After a rollback by order or smoke request the evidence may have said nothing.
+    fn past_verdict(&self) -> Verdict {
+        let f = &self.ledger.figures;
+        let worse = f.rollback_at > 0.0 && f.log_rollback >= f.rollback_at;
+        if worse { Verdict::Worse } else { Verdict::NotYet }
+    }
+}

@@ -1,0 +1,125 @@
+//! What is known at one moment. What is missing is a value too.
+
+use contract::{Split, evidence::ServicePage, release::Command};
+
+/// Everything that a step may look at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation {
+    /// Unix time, seconds.
+    pub now: f64,
+    /// The split in force as the routing table says it; `None`: unknown.
+    pub table: Option<Table>,
+    /// One entry for each known proxy, in a fixed order.
+    pub proxies: Vec<Proxy>,
+    /// Whether the canary answers.
+    pub readiness: Readiness,
+    /// What came of smoke requests since the last step.
+    pub smoke: Vec<Smoked>,
+    /// What people asked for since the last step, oldest first.
+    pub orders: Vec<Order>,
+}
+
+/// The split in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// The split.
+    pub split: Split,
+    /// Hash that proxies acknowledge.
+    pub hash: String,
+    /// Who changed it last, if that is recorded.
+    pub changed_by: Option<String>,
+    /// Why, in their words.
+    pub cause: Option<String>,
+}
+
+/// One proxy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proxy {
+    /// Which one: an address or a pod's name.
+    pub name: String,
+    /// What it told.
+    pub told: Told,
+}
+
+/// What a proxy told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told {
+    /// Its counts.
+    Page {
+        /// Identity of the process, new at each start.
+        process: String,
+        /// Milliseconds on the process's own clock.
+        now_ms: u64,
+        /// The counts of the service.
+        page: ServicePage,
+    },
+    /// Nothing.
+    Missing {
+        /// Since when, unix seconds.
+        since: f64,
+        /// Why, as a clause: "the connection was refused".
+        reason: String,
+    },
+}
+
+/// Whether the canary answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Readiness {
+    /// Not asked yet.
+    #[default]
+    Unknown,
+    /// All endpoints answer.
+    Ready,
+    /// Not yet, and why, as a clause.
+    NotReady(String),
+}
+
+/// What came of one smoke request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Smoked {
+    /// Which one of the policy's list.
+    pub index: usize,
+    /// Success, or what went wrong, as a clause.
+    pub outcome: Result<(), String>,
+}
+
+/// What a person asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Order {
+    /// What.
+    pub command: Command,
+    /// Who.
+    pub who: String,
+    /// Why, in their words.
+    pub why: Option<String>,
+}
+
+impl Observation {
+    /// A moment at which nothing is known but the time.
+    pub fn nothing(now: f64) -> Observation {
+        Observation {
+            now,
+            table: None,
+            proxies: Vec::new(),
+            readiness: Readiness::Unknown,
+            smoke: Vec::new(),
+            orders: Vec::new(),
+        }
+    }
+
+    /// The pages of the proxies that told something.
+    pub(crate) fn pages(&self) -> impl Iterator<Item = &ServicePage> {
+        self.proxies.iter().filter_map(|p| match &p.told {
+            Told::Page { page, .. } => Some(page),
+            Told::Missing { .. } => None,
+        })
+    }
+
+    /// The proxies' own clocks, in milliseconds.
+    pub(crate) fn clocks(&self) -> impl Iterator<Item = u64> {
+        self.proxies.iter().filter_map(|p| match &p.told {
+            Told::Page { now_ms, .. } => Some(*now_ms),
+            Told::Missing { .. } => None,
+        })
+    }
+}

@@ -1,0 +1,159 @@
+//! What comes before the phases: another plan, another hand on the weight.
+
+use crate::{
+    desk::Desk,
+    judge::{Judge, Risk},
+    observation::Table,
+    stages,
+    state::{Pause, Run, Stage, Trial},
+    words,
+};
+use contract::{
+    Split,
+    names::{CONTROLLER, FILE},
+    release::{Figures, Phase},
+};
+
+/// Another canary, no canary, or another stable: weight 0 first, and the evidence is gone.
+pub(crate) fn by_plan(desk: &mut Desk, stage: Stage) -> Stage {
+    let Some(run) = stage.run().cloned() else {
+        return stage;
+    };
+    if desk.plan.release() != Some(run.release.as_str()) {
+        return leave(desk, &run);
+    }
+    let is_over = stage.phase().is_final() || matches!(stage, Stage::RollingBack(..));
+    if run.stable == desk.plan.stable.hash || is_over {
+        return stage;
+    }
+    let stable = desk.plan.stable.name.clone();
+    let run = Run::new(desk.plan, &desk.ledger);
+    desk.want(Split::NONE);
+    desk.note(Figures::default());
+    desk.decide(
+        &run,
+        Phase::Starting,
+        CONTROLLER,
+        format!("stable has changed to {stable}: the evidence starts again"),
+    );
+    Stage::Starting(run)
+}
+
+fn leave(desk: &mut Desk, run: &Run) -> Stage {
+    let was_over = matches!(desk.phase, Phase::RolledBack);
+    desk.want(Split::NONE);
+    if !was_over {
+        let next = match desk.plan.release() {
+            Some(_) => format!("{} takes its place", desk.plan.canary.called()),
+            None => "there is no canary any more".to_owned(),
+        };
+        desk.decide(
+            run,
+            Phase::Idle,
+            CONTROLLER,
+            format!("{} left at weight 0: {next}", run.version),
+        );
+    }
+    desk.phase = Phase::Idle;
+    desk.note(Figures::default());
+    Stage::Idle
+}
+
+/// The weight in force is not the wanted one, and not for want of writing it.
+pub(crate) fn by_table(desk: &mut Desk, stage: Stage) -> Stage {
+    let Some(table) = desk.seen.table.as_ref() else {
+        return stage;
+    };
+    let touched = desk
+        .ledger
+        .table
+        .is_some_and(|before| !before.same_share(table.split));
+    let ours =
+        matches!(stage, Stage::Idle | Stage::RollingBack(..)) || table.split.same_share(desk.ledger.wanted);
+    if ours || !touched {
+        return stage;
+    }
+    match table.changed_by.as_deref() {
+        None => stage,
+        Some(CONTROLLER) => by_lost_turn(desk, stage, table),
+        // A restarted proxy comes back with what stands in its file; that is nobody's wish.
+        Some(FILE) if desk.ledger.ground.is_some_and(|g| g.same_share(table.split)) => stage,
+        Some(who) => by_person(desk, stage, table, who),
+    }
+}
+
+/// A turn that was cut off after its first act has lowered the weight: only a fall can explain that, and no fall is
+/// taken back without knowing why.
+fn by_lost_turn(desk: &mut Desk, stage: Stage, table: &Table) -> Stage {
+    if !desk.ledger.confirmed || !desk.ledger.wanted.exceeds(table.split) {
+        return stage;
+    }
+    let Some(run) = stage.run().cloned().filter(|_| table.split.is_none()) else {
+        return adopt(desk, stage, table.split);
+    };
+    let reason =
+        "rolled back: an earlier turn took the weight to 0 and was cut off before it could record why";
+    stages::roll_back(desk, run, CONTROLLER, reason.to_owned())
+}
+
+fn adopt(desk: &mut Desk, mut stage: Stage, split: Split) -> Stage {
+    desk.want(split);
+    if let Some(trial) = stage.trial_mut() {
+        trial.judge.weight_changed();
+    }
+    stage
+}
+
+fn by_person(desk: &mut Desk, stage: Stage, table: &Table, who: &str) -> Stage {
+    let cause = words::because(table.cause.as_deref());
+    let reason = format!("paused: the weight was set to {} by {who}{cause}", table.split);
+    pause(desk, stage, table.split, who, reason)
+}
+
+/// Pauses at `split`; a release that is over begins a new run with that.
+pub(crate) fn pause(desk: &mut Desk, stage: Stage, split: Split, who: &str, reason: String) -> Stage {
+    let mut trial = trial(desk, stage);
+    trial.judge.weight_changed();
+    desk.want(split);
+    desk.note(trial.judge.figures());
+    desk.decide(&trial.run, Phase::Paused, who, reason.clone());
+    Stage::Paused(
+        trial,
+        Pause {
+            reason,
+            by_step: false,
+        },
+    )
+}
+
+/// The evidence under way, or a new run's.
+pub(crate) fn trial(desk: &Desk, mut stage: Stage) -> Trial {
+    if let Stage::Shifting(t)
+    | Stage::Holding(t, _)
+    | Stage::Paused(t, _)
+    | Stage::Undecided(t)
+    | Stage::Promoting(t, _)
+    | Stage::Watching(t) = stage
+    {
+        return t;
+    }
+    let verified = matches!(stage, Stage::Succeeded(_));
+    if let Stage::Idle | Stage::RolledBack(_) = stage {
+        stage = Stage::Idle;
+    }
+    let run = stage
+        .run()
+        .cloned()
+        .unwrap_or_else(|| Run::new(desk.plan, &desk.ledger));
+    begin(desk, Run { verified, ..run })
+}
+
+/// A run at its first count.
+pub(crate) fn begin(desk: &Desk, run: Run) -> Trial {
+    let risk = Risk::of(desk.plan, run.retry);
+    Trial {
+        judge: Judge::start(desk.plan, risk, desk.seen),
+        run,
+        steps_done: 0,
+    }
+}

@@ -1,0 +1,173 @@
+//! What is to be released, and how: a service entry made into checked values.
+
+use contract::{
+    Fault,
+    annotations::fnv1a,
+    file::ServiceEntry,
+    policy::{self, Policy},
+    routes::Backends,
+};
+use stats::{
+    capital::Spread,
+    errors::{ErrorConfig, Phi},
+    halfplane::Margin,
+    pacing::Pace,
+};
+
+/// Part of the capital that bets on a canary that is bad from its first request (statistics 2a).
+const HEAD_START: f64 = 0.7;
+
+/// One service: its policy, the two versions, and which release they make.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Its name.
+    pub service: String,
+    /// How its canary is released.
+    pub policy: Policy,
+    /// The stable version.
+    pub stable: Version,
+    /// The canary version.
+    pub canary: Version,
+    pub(crate) errors: ErrorConfig,
+    pub(crate) pace: Pace,
+}
+
+/// A version and where it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// As people call it.
+    pub name: String,
+    /// Its endpoints.
+    pub endpoints: Vec<String>,
+    /// Identity: hash of both, the order of the endpoints apart.
+    pub hash: String,
+}
+
+impl Plan {
+    /// The plan that an entry describes.
+    ///
+    /// # Errors
+    /// Every number of the policy that is out of range.
+    pub fn of(entry: &ServiceEntry) -> Result<Plan, Vec<Fault>> {
+        let faults = entry.rollout.faults("rollout");
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        Ok(Plan {
+            service: entry.name.clone(),
+            stable: Version::of(&entry.stable),
+            canary: Version::of(&entry.canary),
+            errors: errors(&entry.rollout).map_err(|f| vec![f])?,
+            pace: pace(&entry.rollout).map_err(|f| vec![f])?,
+            policy: entry.rollout.clone(),
+        })
+    }
+
+    /// Identity of the release; `None` when the canary has no endpoint, or is stable itself.
+    pub fn release(&self) -> Option<&str> {
+        let canary = &self.canary;
+        (!canary.endpoints.is_empty() && canary.hash != self.stable.hash).then_some(canary.hash.as_str())
+    }
+}
+
+impl Version {
+    fn of(backends: &Backends) -> Version {
+        let mut sorted = backends.endpoints.clone();
+        sorted.sort();
+        let text = format!("{}\n{}", backends.version, sorted.join("\n"));
+        Version {
+            name: backends.version.clone(),
+            endpoints: backends.endpoints.clone(),
+            hash: format!("{:016x}", fnv1a(text.as_bytes())),
+        }
+    }
+
+    /// For sentences: the name, or what to say without one.
+    pub fn called(&self) -> &str {
+        if self.name.is_empty() {
+            "the canary"
+        } else {
+            &self.name
+        }
+    }
+}
+
+fn errors(policy: &Policy) -> Result<ErrorConfig, Fault> {
+    let j = &policy.judgement;
+    let horizon = j.horizon.as_seconds();
+    Ok(ErrorConfig {
+        roll_back: margin(j.errors.rollback)?,
+        promote: margin(j.errors.promote)?,
+        phi: Phi::ONE,
+        spread: Spread::new(HEAD_START, horizon).map_err(|e| fault("judgement.horizon", horizon, e))?,
+    })
+}
+
+fn margin(m: policy::Margin) -> Result<Margin, Fault> {
+    Margin::new(m.ratio, m.absolute).map_err(|e| fault("judgement.errors", m.ratio, e))
+}
+
+fn pace(policy: &Policy) -> Result<Pace, Fault> {
+    let p = &policy.pacing;
+    let (least, most) = (p.min_weight / 100.0, p.max_weight / 100.0);
+    Pace::new(p.error_budget, policy::REACTION_SECONDS, least, most)
+        .map_err(|e| fault("pacing", p.error_budget, e))
+}
+
+fn fault(key: &str, value: f64, refused: stats::Refused) -> Fault {
+    let remedy = "leave the key out for the default";
+    Fault::new(
+        format!("rollout.{key}"),
+        &value.to_string(),
+        refused.to_string(),
+        remedy,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn backends(version: &str, endpoints: &[&str]) -> Backends {
+        Backends {
+            version: version.into(),
+            endpoints: endpoints.iter().map(|e| (*e).into()).collect(),
+        }
+    }
+
+    fn plan(stable: Backends, canary: Backends) -> Plan {
+        Plan::of(&ServiceEntry {
+            name: "echo".into(),
+            stable,
+            canary,
+            ..ServiceEntry::default()
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_release_is_a_canary_with_endpoints_that_is_not_stable() {
+        let stable = backends("v1", &["a:1"]);
+        assert_eq!(plan(stable.clone(), backends("v2", &[])).release(), None);
+        assert_eq!(plan(stable.clone(), stable.clone()).release(), None);
+        assert!(plan(stable, backends("v2", &["b:1"])).release().is_some());
+    }
+
+    #[test]
+    fn the_order_of_endpoints_is_no_difference_and_the_version_is() {
+        let hash = |v: &str, e: &[&str]| Version::of(&backends(v, e)).hash;
+        assert_eq!(hash("v2", &["a:1", "b:1"]), hash("v2", &["b:1", "a:1"]));
+        assert_ne!(hash("v2", &["a:1"]), hash("v3", &["a:1"]));
+    }
+
+    #[test]
+    fn a_policy_out_of_range_is_refused_with_its_faults() {
+        let mut entry = ServiceEntry {
+            name: "echo".into(),
+            ..ServiceEntry::default()
+        };
+        entry.rollout.judgement.alpha = 2.0;
+        entry.rollout.pacing.max_weight = f64::NAN;
+        assert_eq!(Plan::of(&entry).unwrap_err().len(), 2);
+    }
+}

@@ -1,0 +1,158 @@
+//! Idle, Starting, Verifying: everything at weight 0.
+
+use crate::{
+    desk::Desk,
+    observation::Readiness,
+    state::{Ended, Run, Smoke, Stage},
+    step::Action,
+    telemetry, words,
+};
+use contract::{
+    Split,
+    names::CONTROLLER,
+    release::{Figures, Phase},
+};
+
+/// Rounds of smoke requests that may fail in a row: at four rounds a second this is time for a slow start.
+const SMOKE_ROUNDS: u32 = 20;
+
+/// Left when there is a canary that was neither promoted nor rolled back.
+pub(super) fn idle(desk: &mut Desk) -> Stage {
+    let Some(release) = desk.plan.release() else {
+        desk.say(words::nothing(Phase::Idle));
+        return Stage::Idle;
+    };
+    let run = Run::new(desk.plan, &desk.ledger);
+    match desk.ledger.past(release).map(|p| p.ended) {
+        None => {
+            let reason = format!(
+                "{} stands beside {}: it must answer before it gets traffic",
+                run.version,
+                stable(desk)
+            );
+            begin(desk, run, CONTROLLER, reason)
+        }
+        Some(Ended::RolledBack) => {
+            desk.want(Split::NONE);
+            Stage::RolledBack(run)
+        }
+        Some(Ended::Promoted) if desk.ledger.just_promoted(release) => {
+            desk.want(Split::ALL);
+            Stage::Succeeded(Run {
+                verified: true,
+                ..run
+            })
+        }
+        Some(Ended::Promoted) => {
+            desk.say(format!(
+                "{} was promoted before, so nothing starts; retry or promote it by hand",
+                run.version
+            ));
+            Stage::Idle
+        }
+    }
+}
+
+fn stable(desk: &Desk) -> String {
+    match desk.plan.stable.name.as_str() {
+        "" => "stable".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// A new run: weight 0 first, whatever stands there.
+pub(crate) fn begin(desk: &mut Desk, run: Run, by: &str, reason: String) -> Stage {
+    desk.want(Split::NONE);
+    desk.note(Figures::default());
+    desk.decide(&run, Phase::Starting, by, reason);
+    Stage::Starting(run)
+}
+
+/// Left when every proxy has weight 0 and the canary answers. A canary that never does stays here, at weight 0.
+pub(super) fn starting(desk: &mut Desk, run: Run) -> Stage {
+    desk.act(Action::Probe);
+    match &desk.seen.readiness {
+        Readiness::Unknown => desk.say("asking whether the canary answers"),
+        Readiness::NotReady(why) => desk.say(format!("waiting for the canary to answer: {why}")),
+        Readiness::Ready if !is_at_zero(desk) => desk.say("waiting for every proxy to confirm weight 0"),
+        Readiness::Ready => return verify(desk, run),
+    }
+    Stage::Starting(run)
+}
+
+/// The table is as wanted, all proxies have it, and nobody reaches the canary by weight.
+fn is_at_zero(desk: &Desk) -> bool {
+    desk.ledger.wanted.is_none() && desk.is_taken() && !telemetry::is_exposed(desk.seen)
+}
+
+fn verify(desk: &mut Desk, run: Run) -> Stage {
+    let smoke = desk.plan.policy.verify.smoke.len();
+    if smoke == 0 {
+        return super::trial::first(desk, run);
+    }
+    desk.decide(
+        &run,
+        Phase::Verifying,
+        CONTROLLER,
+        format!("the canary answers; {smoke} smoke request(s) come first"),
+    );
+    verifying(desk, run, Smoke::default())
+}
+
+/// Left when each smoke request has succeeded once; rounds of failures roll back.
+pub(super) fn verifying(desk: &mut Desk, run: Run, mut smoke: Smoke) -> Stage {
+    let count = desk.plan.policy.verify.smoke.len();
+    smoke.passed.resize(count, false);
+    let failure = note(desk, &mut smoke);
+    if smoke.failures >= SMOKE_ROUNDS {
+        let reason = failure.unwrap_or_else(|| "a smoke request failed".to_owned());
+        return super::roll_back(
+            desk,
+            run,
+            CONTROLLER,
+            format!("rolled back before any user saw it: {reason}"),
+        );
+    }
+    let open: Vec<usize> = (0..count).filter(|i| !smoke.passed[*i]).collect();
+    if open.is_empty() && is_at_zero(desk) {
+        return super::trial::first(desk, run);
+    }
+    desk.say(match failure {
+        _ if open.is_empty() => "waiting for every proxy to confirm weight 0".to_owned(),
+        Some(why) => format!("{why} ({} of {SMOKE_ROUNDS} tries)", smoke.failures),
+        None => format!("{} of {count} smoke requests passed", count - open.len()),
+    });
+    if !open.is_empty() {
+        desk.act(Action::Smoke(open));
+    }
+    Stage::Verifying(run, smoke)
+}
+
+/// Enters the outcomes; the first failure of this round in words.
+fn note(desk: &Desk, smoke: &mut Smoke) -> Option<String> {
+    let mut failure = None;
+    for s in &desk.seen.smoke {
+        match (&s.outcome, smoke.passed.get_mut(s.index)) {
+            (Ok(()), Some(passed)) => *passed = true,
+            (Err(why), Some(false)) => failure = failure.or_else(|| Some(describe(desk, s.index, why))),
+            _ => {}
+        }
+    }
+    smoke.failures = match (&failure, desk.seen.smoke.is_empty()) {
+        (Some(_), _) => smoke.failures + 1,
+        (None, true) => smoke.failures,
+        (None, false) => 0,
+    };
+    failure
+}
+
+fn describe(desk: &Desk, index: usize, why: &str) -> String {
+    let path = desk
+        .plan
+        .policy
+        .verify
+        .smoke
+        .get(index)
+        .map_or("", |s| s.path.as_str());
+    format!("smoke request GET {path} failed: {why}")
+}

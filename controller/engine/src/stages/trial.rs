@@ -1,0 +1,223 @@
+//! Shifting, Holding, Paused, Undecided: users see the canary, and evidence grows.
+
+use crate::{
+    desk::Desk,
+    overrule,
+    state::{Cause, Pause, Run, Stage, Takeover, Trial},
+    telemetry, words,
+};
+use contract::{
+    Split,
+    names::CONTROLLER,
+    policy::{Step, Undecided},
+    release::{Phase, Verdict},
+    split::DEFAULT_TOTAL,
+};
+
+/// Least factor between two weights: smaller steps cost changes and bring no evidence.
+const LEAST_FACTOR: f64 = 1.5;
+/// Room for the four digits in which a weight is written.
+const ROUNDING: f64 = 1.0 - 1e-3;
+
+/// The first weight: by the budget, as if every canary request failed; or the first plain step.
+pub(super) fn first(desk: &mut Desk, run: Run) -> Stage {
+    let trial = overrule::begin(
+        desk,
+        Run {
+            verified: true,
+            ..run
+        },
+    );
+    let rate = trial.judge.rate();
+    let weight = match desk.plan.policy.pacing.steps.first() {
+        Some(step) => percent(step.weight),
+        None => Split::of_share(desk.plan.pace.first(rate), DEFAULT_TOTAL),
+    };
+    desk.want(weight);
+    desk.note(trial.judge.figures());
+    let reason = format!("the canary answers: first weight {weight} at about {rate:.0} requests/s");
+    desk.decide(&trial.run, Phase::Shifting, CONTROLLER, reason);
+    Stage::Shifting(trial)
+}
+
+/// Shifting and Holding: promote, end undecided, hold, or raise; in this order.
+pub(super) fn go_on(desk: &mut Desk, trial: Trial, held: Option<Cause>) -> Stage {
+    let cause = cause(desk, &trial, held);
+    if cause.is_none() && is_promotable(desk, &trial) {
+        return promote(desk, trial);
+    }
+    if cause.as_ref().is_none_or(|(c, _)| *c != Cause::Telemetry) && is_late(desk, &trial) {
+        return late(desk, trial);
+    }
+    match cause {
+        Some((cause, why)) => hold(desk, trial, held, cause, why),
+        None => shift(desk, trial, held),
+    }
+}
+
+/// Why the weight must stay, if it must. A suspicion is dropped later than it is taken up, so that it does not flicker.
+fn cause(desk: &Desk, trial: &Trial, held: Option<Cause>) -> Option<(Cause, String)> {
+    let judge = &trial.judge;
+    if let Some(why) = telemetry::lost(desk.seen) {
+        return Some((Cause::Telemetry, words::silent(&why)));
+    }
+    if let Some(d) = judge.degraded(desk.plan.policy.judgement.degraded) {
+        return Some((Cause::Degraded, words::degraded(&d)));
+    }
+    let lingers = held == Some(Cause::Suspicion) && !judge.is_calm();
+    (judge.is_suspicious() || lingers).then(|| (Cause::Suspicion, words::suspicious(&judge.figures())))
+}
+
+/// Why a watched canary may not yet be left alone with everybody.
+pub(super) fn hesitation(desk: &Desk, trial: &Trial) -> Option<String> {
+    cause(desk, trial, None).map(|(_, why)| why)
+}
+
+fn hold(desk: &mut Desk, trial: Trial, held: Option<Cause>, cause: Cause, why: String) -> Stage {
+    if held == Some(cause) {
+        desk.say(why);
+    } else {
+        desk.decide(&trial.run, Phase::Holding, CONTROLLER, why);
+    }
+    Stage::Holding(trial, cause)
+}
+
+fn shift(desk: &mut Desk, trial: Trial, held: Option<Cause>) -> Stage {
+    if held.is_some() {
+        let reason = format!("goes on: {}", words::counts(&trial.judge.figures()));
+        desk.decide(&trial.run, Phase::Shifting, CONTROLLER, reason);
+        return Stage::Shifting(trial);
+    }
+    desk.say(words::waiting(desk.plan, &trial));
+    let seasoned = trial.judge.at_weight() >= desk.plan.policy.pacing.interval.as_seconds();
+    if !seasoned || !desk.is_taken() {
+        return Stage::Shifting(trial);
+    }
+    match desk.plan.policy.pacing.steps.get(trial.steps_done) {
+        Some(step) => plain(desk, trial, step),
+        None if desk.plan.policy.pacing.steps.is_empty() => by_evidence(desk, trial),
+        None => Stage::Shifting(trial),
+    }
+}
+
+fn by_evidence(desk: &mut Desk, trial: Trial) -> Stage {
+    let now = desk.ledger.wanted;
+    let next = Split::of_share(
+        desk.plan.pace.next(now.share(), &trial.judge.sight()),
+        DEFAULT_TOTAL,
+    );
+    if next.exceeds(now) && next.share() >= LEAST_FACTOR * now.share() * ROUNDING {
+        return raise(desk, trial, next);
+    }
+    Stage::Shifting(trial)
+}
+
+/// A plain step: taken, held for its time, then perhaps until a person resumes.
+fn plain(desk: &mut Desk, mut trial: Trial, step: &Step) -> Stage {
+    let weight = percent(step.weight);
+    if weight.exceeds(desk.ledger.wanted) {
+        return raise(desk, trial, weight);
+    }
+    if trial.judge.at_weight() < step.hold.as_seconds() {
+        return Stage::Shifting(trial);
+    }
+    if step.pause {
+        let n = trial.steps_done + 1;
+        let reason = format!(
+            "paused: step {n} at {} % waits for a person to resume",
+            step.weight
+        );
+        desk.decide(&trial.run, Phase::Paused, CONTROLLER, reason.clone());
+        return Stage::Paused(
+            trial,
+            Pause {
+                reason,
+                by_step: true,
+            },
+        );
+    }
+    trial.steps_done += 1;
+    Stage::Shifting(trial)
+}
+
+fn raise(desk: &mut Desk, mut trial: Trial, weight: Split) -> Stage {
+    trial.judge.weight_changed();
+    desk.want(weight);
+    let reason = words::raised(weight, &trial.judge.figures());
+    desk.decide(&trial.run, Phase::Shifting, CONTROLLER, reason);
+    desk.say(words::waiting(desk.plan, &trial));
+    Stage::Shifting(trial)
+}
+
+/// Evidence, soak, all plain steps done, and nothing missing.
+fn is_promotable(desk: &Desk, trial: &Trial) -> bool {
+    let pacing = &desk.plan.policy.pacing;
+    trial.judge.verdict() == Verdict::Same
+        && trial.judge.soaked() >= pacing.soak.as_seconds()
+        && trial.steps_done >= pacing.steps.len()
+        && desk.is_taken()
+}
+
+fn promote(desk: &mut Desk, trial: Trial) -> Stage {
+    let promotion = &desk.plan.policy.promotion;
+    let watched = promotion.watch.as_seconds() > 0.0;
+    desk.want(if watched {
+        percent(100.0 - promotion.watch_weight)
+    } else {
+        Split::ALL
+    });
+    let margin = desk.plan.policy.judgement.errors.promote;
+    let reason = words::good_enough(&trial.judge.figures(), margin, trial.judge.soaked());
+    desk.decide(&trial.run, Phase::Promoting, CONTROLLER, reason);
+    Stage::Promoting(trial, Takeover::Judged)
+}
+
+fn is_late(desk: &Desk, trial: &Trial) -> bool {
+    trial.judge.spent() >= desk.plan.policy.deadline.as_seconds()
+}
+
+fn late(desk: &mut Desk, trial: Trial) -> Stage {
+    let deadline = desk.plan.policy.deadline;
+    let reason = format!(
+        "no verdict within {deadline}: {}",
+        words::waiting(desk.plan, &trial)
+    );
+    match desk.plan.policy.undecided {
+        Undecided::Hold => {
+            desk.decide(&trial.run, Phase::Undecided, CONTROLLER, reason);
+            Stage::Undecided(trial)
+        }
+        Undecided::Rollback => {
+            super::roll_back(desk, trial.run, CONTROLLER, format!("rolled back: {reason}"))
+        }
+        Undecided::Promote if telemetry::is_complete(desk.seen) => promote(desk, trial),
+        Undecided::Promote => Stage::Shifting(trial),
+    }
+}
+
+/// Left by evidence that came after all, or by a person.
+pub(super) fn undecided(desk: &mut Desk, trial: Trial) -> Stage {
+    if cause(desk, &trial, None).is_none() && is_promotable(desk, &trial) {
+        return promote(desk, trial);
+    }
+    let waits = words::waiting(desk.plan, &trial);
+    desk.say(format!(
+        "no verdict within {}; the weight stays: {waits}",
+        desk.plan.policy.deadline
+    ));
+    Stage::Undecided(trial)
+}
+
+/// Left by a person. The judgement goes on, and a Worse verdict still rolls back.
+pub(super) fn paused(desk: &mut Desk, trial: Trial, pause: Pause) -> Stage {
+    desk.say(format!(
+        "{}; {}",
+        pause.reason,
+        words::counts(&trial.judge.figures())
+    ));
+    Stage::Paused(trial, pause)
+}
+
+fn percent(weight: f64) -> Split {
+    Split::of_share(weight / 100.0, DEFAULT_TOTAL)
+}

@@ -1,0 +1,93 @@
+//! One step: the order in which things are looked at.
+
+use crate::{
+    desk::Desk,
+    observation::Observation,
+    orders, overrule,
+    plan::Plan,
+    stages,
+    state::{Stage, State},
+    telemetry, words,
+};
+use contract::{
+    Split,
+    names::CONTROLLER,
+    release::{Decision, Status, Verdict},
+};
+use std::time::Duration;
+
+/// What a step decided.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// To be saved after the actions are done: a crash then repeats a step and never skips one.
+    pub state: State,
+    /// To be done in this order. Each may be done twice without harm.
+    pub actions: Vec<Action>,
+    /// One answer for each order of the observation: accepted, or why not.
+    pub answers: Vec<Result<(), String>>,
+    /// How long nothing needs to be looked at.
+    pub wake: Duration,
+    /// One sentence: what happened last, or what it waits for.
+    pub why: String,
+    /// The same and everything else, for people.
+    pub status: Status,
+}
+
+/// Something to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Put this split in force.
+    SetSplit {
+        /// The split.
+        split: Split,
+        /// Whatever stands there now; without it, only if the table is still the one that was observed.
+        force: bool,
+        /// Why, for the record.
+        cause: String,
+    },
+    /// Ask whether the canary answers; the answer belongs into the next observation.
+    Probe,
+    /// Send these smoke requests, by index; the outcomes belong into the next observation.
+    Smoke(Vec<usize>),
+    /// Append to the history, unless the number is there already.
+    Record(Decision),
+}
+
+/// Decides what is next. Rollback first: counts are read and judged before anything else is looked at.
+pub fn step(plan: &Plan, state: State, seen: &Observation) -> Step {
+    let phase = state.phase();
+    let mut desk = Desk::open(plan, seen, state.ledger, phase);
+    let stage = judge(&mut desk, state.stage);
+    let stage = overrule::by_plan(&mut desk, stage);
+    let stage = overrule::by_table(&mut desk, stage);
+    let stage = seen
+        .orders
+        .iter()
+        .fold(stage, |stage, order| orders::obey(&mut desk, stage, order));
+    let stage = stages::advance(&mut desk, stage);
+    desk.close(stage)
+}
+
+/// Reads what has become known; a Worse verdict or a tripped guard rolls back.
+fn judge(desk: &mut Desk, mut stage: Stage) -> Stage {
+    let terms = stages::terms(desk, &stage);
+    let judged = !stages::is_ordered(&stage);
+    let Some(trial) = stage.trial_mut() else {
+        return stage;
+    };
+    trial.judge.read(desk.seen, &terms);
+    desk.note(trial.judge.figures());
+    let reason = if !judged {
+        None
+    } else if trial.judge.verdict() == Verdict::Worse {
+        Some(words::rolled_back(&trial.judge.figures()))
+    } else if desk.ledger.wanted.is_none() {
+        None
+    } else {
+        telemetry::guard(desk.seen).map(|why| words::guarded(why, &trial.judge.figures()))
+    };
+    match reason {
+        Some(reason) => stages::roll_back(desk, trial.run.clone(), CONTROLLER, reason),
+        None => stage,
+    }
+}

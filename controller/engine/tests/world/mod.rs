@@ -1,0 +1,388 @@
+//! A proxy with two versions behind it, in virtual time and by counts alone.
+#![allow(dead_code, reason = "each test file uses its part of the world")]
+
+use contract::{
+    Canary, Split,
+    evidence::{Bad, Cohort, Minute, RING_SECONDS, ServicePage, Tally},
+    file::ServiceEntry,
+    names::CONTROLLER,
+    policy::Policy,
+    routes::Backends,
+};
+use engine::{Action, Observation, Plan, Proxy, Readiness, Smoked, State, Step, Table, Told, step};
+use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
+use rand_distr::{Binomial, Distribution, Poisson};
+use std::collections::VecDeque;
+
+/// Milliseconds that the proxy has run when the release begins.
+const WARM_MS: u64 = 660_000;
+/// Unix time at which the proxy started.
+const EPOCH: f64 = 1_700_000_000.0;
+
+pub type Rate = fn(f64) -> f64;
+
+/// What the two versions do. Error rates depend on the seconds since the canary appeared.
+#[derive(Clone)]
+pub struct Nature {
+    pub rps: f64,
+    pub stable: Rate,
+    pub canary: Rate,
+    /// Part of the requests that end only after 1.5 s.
+    pub slow: f64,
+    /// Seconds, from and to, without telemetry.
+    pub silence: Option<(f64, f64)>,
+    /// Second at which the proxy restarts.
+    pub restart: Option<f64>,
+}
+
+/// Requests that have not ended: when they do, of which cohort, track, how many, and whether badly.
+struct Slow {
+    due_ms: u64,
+    second: u64,
+    hash: String,
+    track: usize,
+    count: u64,
+    bad: u64,
+}
+
+pub struct World {
+    pub rng: StdRng,
+    pub nature: Nature,
+    pub plan: Plan,
+    pub state: State,
+    pub table: Table,
+    /// Canary requests that were bad since it appeared, as users saw them.
+    pub harm: u64,
+    /// Highest weight so far.
+    pub top: f64,
+    /// Decisions on record, as a history file would have them.
+    pub history: Vec<contract::release::Decision>,
+    pub orders: Vec<engine::Order>,
+    clock_ms: u64,
+    born_ms: u64,
+    process: u64,
+    ring: VecDeque<Cohort>,
+    minutes: Vec<Minute>,
+    slow: Vec<Slow>,
+    silent_since: Option<f64>,
+    readiness: Readiness,
+    smoked: Vec<Smoked>,
+}
+
+pub fn entry(policy: Policy) -> ServiceEntry {
+    let backends = |version: &str, at: &str| Backends {
+        version: version.into(),
+        endpoints: vec![at.into()],
+    };
+    ServiceEntry {
+        name: "echo".into(),
+        stable: backends("v1", "127.0.0.1:1"),
+        canary: backends("v2", "127.0.0.1:2"),
+        rollout: policy,
+        ..ServiceEntry::default()
+    }
+}
+
+impl World {
+    pub fn new(seed: u64, nature: Nature, policy: Policy) -> World {
+        let mut world = World {
+            rng: StdRng::seed_from_u64(seed),
+            plan: Plan::of(&entry(policy)).unwrap(),
+            state: State::fresh(),
+            table: Table {
+                split: Split::NONE,
+                hash: hash(Split::NONE),
+                changed_by: None,
+                cause: None,
+            },
+            harm: 0,
+            top: 0.0,
+            history: Vec::new(),
+            orders: Vec::new(),
+            clock_ms: WARM_MS,
+            born_ms: 0,
+            process: 1,
+            ring: VecDeque::new(),
+            minutes: Vec::new(),
+            slow: Vec::new(),
+            silent_since: None,
+            readiness: Readiness::Unknown,
+            smoked: Vec::new(),
+            nature,
+        };
+        for minute in 0..=WARM_MS / 60_000 {
+            let full = (WARM_MS - minute * 60_000).min(60_000);
+            let started = poisson(&mut world.rng, world.nature.rps * full as f64 / 1000.0);
+            let bad = binomial(&mut world.rng, started, (world.nature.stable)(-1.0));
+            world.minutes.push(Minute { minute, started, bad });
+        }
+        world
+    }
+
+    /// Seconds since the canary appeared.
+    pub fn elapsed(&self) -> f64 {
+        (self.clock_ms - WARM_MS) as f64 / 1000.0
+    }
+
+    pub fn now(&self) -> f64 {
+        EPOCH + self.clock_ms as f64 / 1000.0
+    }
+
+    fn own_ms(&self) -> u64 {
+        self.clock_ms - self.born_ms
+    }
+
+    fn second(&self) -> u64 {
+        self.own_ms() / 1000
+    }
+
+    /// Lets traffic flow for `ms`, which must not cross the end of a second.
+    pub fn flow(&mut self, ms: u64) {
+        let (t, share) = (self.elapsed(), self.table.split.share());
+        let requests = self.nature.rps * ms as f64 / 1000.0;
+        let arms = [
+            (1.0 - share, (self.nature.stable)(t)),
+            (share, (self.nature.canary)(t)),
+        ];
+        for (track, (part, bad)) in arms.into_iter().enumerate() {
+            let started = poisson(&mut self.rng, requests * part);
+            let slow = binomial(&mut self.rng, started, self.nature.slow);
+            self.count(track, started, slow, bad);
+        }
+        self.clock_ms += ms;
+        self.end_slow();
+        if self.nature.restart.is_some_and(|at| self.elapsed() >= at) {
+            self.nature.restart = None;
+            self.restart();
+        }
+    }
+
+    fn count(&mut self, track: usize, started: u64, slow: u64, rate: f64) {
+        if started == 0 {
+            return;
+        }
+        let bad = binomial(&mut self.rng, started - slow, rate);
+        let late = binomial(&mut self.rng, slow, rate);
+        self.harm += if track == 1 { bad + late } else { 0 };
+        let (second, hash) = (self.second(), self.table.hash.clone());
+        let tally = self.tally(second, &hash, track);
+        tally.started += started;
+        end(tally, started - slow, bad, true);
+        if slow > 0 {
+            let due_ms = self.clock_ms + 1500;
+            self.slow.push(Slow {
+                due_ms,
+                second,
+                hash,
+                track,
+                count: slow,
+                bad: late,
+            });
+        }
+        if track == 0 {
+            let minute = self.own_ms() / 60_000;
+            match self.minutes.last_mut().filter(|m| m.minute == minute) {
+                Some(m) => (m.started, m.bad) = (m.started + started, m.bad + bad + late),
+                None => self.minutes.push(Minute {
+                    minute,
+                    started,
+                    bad: bad + late,
+                }),
+            }
+        }
+    }
+
+    fn tally(&mut self, second: u64, hash: &str, track: usize) -> &mut Tally {
+        let share = self.table.split.share();
+        let at = self
+            .ring
+            .iter()
+            .rposition(|c| c.second == second && c.hash == hash);
+        let at = at.unwrap_or_else(|| {
+            let tracks = [Tally::default(), Tally::default()];
+            self.ring.push_back(Cohort {
+                second,
+                hash: hash.to_owned(),
+                share,
+                tracks,
+            });
+            self.ring.len() - 1
+        });
+        &mut self.ring[at].tracks[track]
+    }
+
+    fn end_slow(&mut self) {
+        let due: Vec<Slow> = {
+            let now = self.clock_ms;
+            let (due, rest) = std::mem::take(&mut self.slow)
+                .into_iter()
+                .partition(|s| s.due_ms <= now);
+            self.slow = rest;
+            due
+        };
+        for s in due {
+            end(
+                self.tally(s.second, &s.hash.clone(), s.track),
+                s.count,
+                s.bad,
+                false,
+            );
+        }
+        let oldest = self.second().saturating_sub(RING_SECONDS);
+        while self.ring.front().is_some_and(|c| c.second < oldest) {
+            self.ring.pop_front();
+        }
+    }
+
+    /// A new process: no counts, and the table as the file has it.
+    fn restart(&mut self) {
+        self.process += 1;
+        self.born_ms = self.clock_ms;
+        self.ring.clear();
+        self.minutes.clear();
+        self.slow.clear();
+        self.put(Split::NONE, None);
+    }
+
+    pub fn put(&mut self, split: Split, who: Option<&str>) {
+        self.top = self.top.max(split.share());
+        self.table = Table {
+            split,
+            hash: hash(split),
+            changed_by: who.map(str::to_owned),
+            cause: None,
+        };
+    }
+
+    pub fn is_silent(&self) -> bool {
+        let t = self.elapsed();
+        self.nature.silence.is_some_and(|(from, to)| t >= from && t < to)
+    }
+
+    pub fn observe(&mut self) -> Observation {
+        let told = if self.is_silent() {
+            self.missing()
+        } else {
+            self.page()
+        };
+        Observation {
+            now: self.now(),
+            table: (!self.is_silent()).then(|| self.table.clone()),
+            proxies: vec![Proxy {
+                name: "p".into(),
+                told,
+            }],
+            readiness: std::mem::take(&mut self.readiness),
+            smoke: std::mem::take(&mut self.smoked),
+            orders: std::mem::take(&mut self.orders),
+        }
+    }
+
+    fn missing(&mut self) -> Told {
+        let since = *self
+            .silent_since
+            .get_or_insert(EPOCH + self.clock_ms as f64 / 1000.0);
+        Told::Missing {
+            since,
+            reason: "cut".into(),
+        }
+    }
+
+    fn page(&mut self) -> Told {
+        self.silent_since = None;
+        let since = self.state.since().unwrap_or(u64::MAX);
+        let first = self.ring.partition_point(|c| c.second < since);
+        let waiting = |track| {
+            self.slow
+                .iter()
+                .filter(|s| s.track == track)
+                .map(|s| s.count)
+                .sum()
+        };
+        let page = ServicePage {
+            hash: self.table.hash.clone(),
+            share: self.table.split.share(),
+            inflight: [waiting(0), waiting(1)],
+            endpoints: [1, 1],
+            guard: None,
+            cohorts: self.ring.iter().skip(first).cloned().collect(),
+            history: self.minutes.iter().rev().take(30).rev().copied().collect(),
+        };
+        Told::Page {
+            process: format!("process-{}", self.process),
+            now_ms: self.own_ms(),
+            page,
+        }
+    }
+
+    /// One whole turn: observe, decide, act, save.
+    pub fn turn(&mut self) -> Step {
+        let seen = self.observe();
+        let step = step(&self.plan, self.state.clone(), &seen);
+        self.act(&step.actions);
+        self.state = step.state.clone();
+        step
+    }
+
+    pub fn act(&mut self, actions: &[Action]) {
+        for action in actions {
+            match action {
+                Action::SetSplit { split, .. } => self.put(*split, Some(CONTROLLER)),
+                Action::Probe => self.readiness = Readiness::Ready,
+                Action::Smoke(open) => {
+                    self.smoked = open
+                        .iter()
+                        .map(|i| Smoked {
+                            index: *i,
+                            outcome: Ok(()),
+                        })
+                        .collect();
+                }
+                Action::Record(d) => {
+                    if self.history.last().is_none_or(|last| last.number < d.number) {
+                        self.history.push(d.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    pub fn chance(&mut self, p: f64) -> bool {
+        self.rng.random_bool(p)
+    }
+}
+
+fn end(tally: &mut Tally, count: u64, bad: u64, quick: bool) {
+    tally.finished += count;
+    let b = &mut tally.bad;
+    *b = Bad {
+        by_1s: b.by_1s + if quick { bad } else { 0 },
+        by_5s: b.by_5s + bad,
+        by_30s: b.by_30s + bad,
+        ever: b.ever + bad,
+    };
+}
+
+pub fn hash(split: Split) -> String {
+    Canary {
+        split,
+        ..Canary::default()
+    }
+    .hash()
+}
+
+pub fn poisson(rng: &mut impl Rng, mean: f64) -> u64 {
+    if mean <= 0.0 {
+        0
+    } else {
+        Poisson::new(mean).unwrap().sample(rng) as u64
+    }
+}
+
+pub fn binomial(rng: &mut impl Rng, n: u64, p: f64) -> u64 {
+    if n == 0 || p <= 0.0 {
+        0
+    } else {
+        Binomial::new(n, p.min(1.0)).unwrap().sample(rng)
+    }
+}
