@@ -125,8 +125,10 @@ const FAULTS: [(&str, Rate); 3] = [("1 %", |_| 0.01), ("5 %", |_| 0.05), ("50 %"
 )]
 fn closed_loop_beside_the_reference() {
     let mut policy = Policy::default();
-    let none = |absolute| Margin { ratio: 1.0, absolute };
-    policy.judgement.errors.rollback = none(0.0);
+    policy.judgement.errors.rollback = Margin {
+        ratio: 1.0,
+        absolute: 0.0,
+    };
     policy.pacing.soak = Span::seconds(60);
     // The reference raises at each tick.
     policy.pacing.interval = Span::seconds(1);
