@@ -1,1 +1,40 @@
-//! proxy
+//! The data plane of Serin: splits HTTP traffic between a stable and a canary backend, exactly, and counts what
+//! happens.
+//!
+//! Rule of this room: it knows [`contract`] and nothing of the controller. It reads a split and tells counts. The way
+//! of one request is in [`handle`]; the life of the whole in [`start`].
+//!
+//! Invariants: a request takes one table and keeps it; everything on its way belongs to one thread; every failure has
+//! a side, and only a backend's failure is charged to a track; only first attempts are evidence.
+
+pub mod admin;
+pub mod balance;
+pub mod choose;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod error;
+pub mod evidence;
+pub mod exposition;
+pub mod front;
+pub mod handle;
+pub mod headers;
+pub mod listen;
+pub mod meter;
+pub mod pool;
+pub mod record;
+pub mod running;
+pub mod server;
+pub mod service;
+pub mod shared;
+pub mod signals;
+pub mod source;
+pub mod strata;
+pub mod stream;
+pub mod table;
+pub mod upstream;
+pub mod wire;
+pub mod worker;
+
+pub use contract;
+pub use running::{Addresses, Options, Running, StartError, start};

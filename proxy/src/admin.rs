@@ -1,0 +1,153 @@
+//! The admin listener: everything that changes state, behind a token ([`contract::admin`] has the calls).
+
+use crate::{
+    control::{Control, Denied, Patch},
+    server::{Reply, json},
+};
+use bytes::Bytes;
+use contract::{
+    admin::Refusal,
+    names::{HEADER_ACTOR, HEADER_CAUSE},
+};
+use http::{Method, Request, StatusCode, header};
+use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
+
+/// Longest name and longest cause that are recorded.
+const MAX_ACTOR: usize = 256;
+const MAX_CAUSE: usize = 4096;
+
+/// Answers paths that are not the proxy's; the token has been checked.
+pub type Extra =
+    Arc<dyn Fn(Request<Bytes>) -> Pin<Box<dyn Future<Output = http::Response<Bytes>> + Send>> + Send + Sync>;
+
+/// The admin calls.
+pub struct Admin {
+    /// The state behind the table.
+    pub control: Arc<Control>,
+    /// What callers must know.
+    pub token: String,
+    /// Answers other paths.
+    pub extra: Option<Extra>,
+}
+
+impl Admin {
+    /// Answers one call.
+    pub async fn answer(&self, request: Request<Bytes>) -> Reply {
+        if let Some(error) = self.unauthorized(&request) {
+            return refuse(StatusCode::UNAUTHORIZED, error);
+        }
+        let path = request.uri().path().to_owned();
+        let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        match (request.method(), parts.as_slice()) {
+            (&Method::GET, ["services"]) => json(StatusCode::OK, &self.control.states()),
+            (&Method::GET, ["services", name]) => match self.control.state(name) {
+                Some(state) => json(StatusCode::OK, &state),
+                None => unknown(name),
+            },
+            (&Method::PATCH, ["services", name, "annotations"]) => self.patch(name, &request),
+            (_, ["services"] | ["services", _]) => wrong_method("GET"),
+            (_, ["services", _, "annotations"]) => wrong_method("PATCH"),
+            _ => match &self.extra {
+                Some(extra) => extra(request).await,
+                None => refuse(
+                    StatusCode::NOT_FOUND,
+                    format!("there is nothing at {path}; try GET /services"),
+                ),
+            },
+        }
+    }
+
+    /// Why the caller may not call, if so.
+    fn unauthorized(&self, request: &Request<Bytes>) -> Option<String> {
+        let remedy = "send `authorization: Bearer <token>`; the token lies in the state folder";
+        let Some(given) = request.headers().get(header::AUTHORIZATION) else {
+            return Some(format!("no token was given; {remedy}"));
+        };
+        let token = given.as_bytes().strip_prefix(b"Bearer ").unwrap_or_default();
+        (!same(token, self.token.as_bytes())).then(|| format!("the token is wrong; {remedy}"))
+    }
+
+    fn patch(&self, name: &str, request: &Request<Bytes>) -> Reply {
+        let patch = match read_patch(request) {
+            Ok(patch) => patch,
+            Err(error) => return refuse(StatusCode::BAD_REQUEST, error),
+        };
+        match self.control.patch(name, patch) {
+            Ok(state) => json(StatusCode::OK, &state),
+            Err(Denied::Unknown) => unknown(name),
+            Err(Denied::Changed(hash)) => refuse(
+                StatusCode::PRECONDITION_FAILED,
+                format!("the hash in force is {hash}; read the service again and decide anew"),
+            ),
+            Err(Denied::Faults(faults)) => {
+                self.control.refuse(&format!("admin call for {name}"), &faults);
+                let error = "the annotations are invalid; nothing was changed".to_owned();
+                json(StatusCode::UNPROCESSABLE_ENTITY, &Refusal { error, faults })
+            }
+        }
+    }
+}
+
+fn read_patch(request: &Request<Bytes>) -> Result<Patch, String> {
+    let keys: BTreeMap<String, Option<String>> = serde_json::from_slice(request.body()).map_err(|e| {
+        format!("the body is not a JSON object of texts ({e}); write for example {{\"serin.dev/canary-weight\": \"5\"}}")
+    })?;
+    Ok(Patch {
+        keys,
+        actor: text(request, HEADER_ACTOR, MAX_ACTOR)?.unwrap_or_else(|| "admin".to_owned()),
+        cause: text(request, HEADER_CAUSE, MAX_CAUSE)?,
+        if_match: text(request, header::IF_MATCH.as_str(), MAX_ACTOR)?
+            .map(|t| t.trim_matches('"').to_owned()),
+    })
+}
+
+fn text(request: &Request<Bytes>, name: &str, longest: usize) -> Result<Option<String>, String> {
+    let Some(value) = request.headers().get(name) else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(value.as_bytes())
+        .map_err(|_| format!("{name} is not UTF-8; write plain text"))?;
+    if text.len() > longest {
+        return Err(format!("{name} is longer than {longest} octets; shorten it"));
+    }
+    Ok(Some(text.to_owned()))
+}
+
+/// Takes the same time wherever the first difference is.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    let differences = a.iter().zip(b).fold(0, |d, (x, y)| d | (x ^ y));
+    !b.is_empty() && a.len() == b.len() && std::hint::black_box(differences) == 0
+}
+
+fn unknown(name: &str) -> Reply {
+    refuse(
+        StatusCode::NOT_FOUND,
+        format!("there is no service {name}; GET /services lists them"),
+    )
+}
+
+fn wrong_method(right: &str) -> Reply {
+    refuse(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("the method does not fit; use {right}"),
+    )
+}
+
+/// A refusal without faults of an input.
+pub fn refuse(status: StatusCode, error: String) -> Reply {
+    json(status, &Refusal::because(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_compared_whole() {
+        assert!(same(b"secret", b"secret"));
+        for wrong in [&b"secre"[..], b"secrets", b"Secret", b""] {
+            assert!(!same(wrong, b"secret"));
+        }
+        assert!(!same(b"", b""), "an empty token opens nothing");
+    }
+}

@@ -1,0 +1,382 @@
+//! The one place that changes the table: by the file, by admin calls, by new addresses of a name.
+
+use crate::{
+    shared::Shared,
+    source::{
+        file::{self, Loaded},
+        overlay::{self, Overlay},
+    },
+    table::{Route, Table},
+};
+use contract::{
+    Fault,
+    admin::ServiceState,
+    annotations::Annotations,
+    evidence::{Page, SCHEMA, ServicePage},
+    file::File,
+    names::{self, Track},
+    routes,
+};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{net::lookup_host, time::timeout};
+
+/// Time to find the addresses of a name.
+const LOOKUP: Duration = Duration::from_secs(1);
+
+/// Addresses by `name:port`.
+type Addresses = BTreeMap<String, Vec<SocketAddr>>;
+
+/// The state behind the table.
+#[derive(Debug)]
+pub struct Control {
+    shared: Arc<Shared>,
+    prefix: String,
+    /// Where the overlay is kept.
+    cache: Option<PathBuf>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The last good file.
+    file: File,
+    text: String,
+    overlay: Overlay,
+    addresses: Addresses,
+}
+
+/// What an admin call changes.
+#[derive(Clone, Debug, Default)]
+pub struct Patch {
+    /// Keys with their new values; `None` removes.
+    pub keys: BTreeMap<String, Option<String>>,
+    /// Who.
+    pub actor: String,
+    /// Why.
+    pub cause: Option<String>,
+    /// The hash that must be in force.
+    pub if_match: Option<String>,
+}
+
+/// Why a patch was not applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// There is no such service.
+    Unknown,
+    /// Another hash is in force.
+    Changed(String),
+    /// The result would be invalid.
+    Faults(Vec<Fault>),
+}
+
+impl Control {
+    /// The control of a process that has loaded its file.
+    pub fn new(shared: Arc<Shared>, loaded: Loaded, prefix: String, cache: Option<PathBuf>) -> Control {
+        let mut overlay = cache.as_deref().map(overlay::restore).unwrap_or_default();
+        overlay.settle(&loaded.file);
+        Control {
+            shared,
+            prefix,
+            cache,
+            state: Mutex::new(State {
+                file: loaded.file,
+                text: loaded.text,
+                overlay,
+                addresses: Addresses::new(),
+            }),
+        }
+    }
+
+    /// Puts the first table in force.
+    ///
+    /// # Errors
+    /// The faults of file and overlay together.
+    pub fn begin(&self) -> Result<(), Vec<Fault>> {
+        let state = self.lock();
+        if self.apply(&state.file, &state.overlay, &state.addresses).is_ok() {
+            return Ok(());
+        }
+        drop(state);
+        // What was set by admin calls does not fit the file any more: the file alone is known to be good.
+        tracing::error!("what admin calls had set does not fit the file any more and is forgotten");
+        let mut state = self.lock();
+        state.overlay = Overlay::default();
+        self.apply(&state.file, &state.overlay, &state.addresses)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Compiles and publishes.
+    fn apply(&self, file: &File, overlay: &Overlay, addresses: &Addresses) -> Result<(), Vec<Fault>> {
+        let sources = file::routes(file, overlay, &self.prefix)?;
+        let routes = sources
+            .into_iter()
+            .zip(&file.service)
+            .map(|(source, entry)| self.route(source, entry, addresses))
+            .collect::<Result<Vec<_>, _>>()?;
+        self.shared.publish(Table::new(routes));
+        Ok(())
+    }
+
+    fn route(
+        &self,
+        source: routes::Route,
+        entry: &contract::file::ServiceEntry,
+        addresses: &Addresses,
+    ) -> Result<Arc<Route>, Vec<Fault>> {
+        let endpoints = Track::BOTH.map(|t| resolved(&source.backends(t).endpoints, addresses));
+        let mut route = Route::compile(source, entry.clone(), endpoints, &self.prefix)?;
+        let service = self.shared.services.of(&route.source.service);
+        route.epoch = service.epoch(&route.hash, route.rules.split.share());
+        Ok(Arc::new(route))
+    }
+
+    /// Takes a changed file. True when it changed anything.
+    ///
+    /// # Errors
+    /// Its faults; the last good one stays in force.
+    pub async fn reload(&self, text: String) -> Result<bool, Vec<Fault>> {
+        if self.lock().text == text {
+            return Ok(false);
+        }
+        let loaded = file::parse(text, &self.prefix)?;
+        self.resolve(&loaded.file, false).await;
+        let mut state = self.lock();
+        if loaded.file.proxy != state.file.proxy {
+            tracing::warn!("the [proxy] section has changed; that needs a restart");
+        }
+        let overlay = state.overlay.after(&state.file, &loaded.file, &self.prefix);
+        self.apply(&loaded.file, &overlay, &state.addresses)?;
+        (state.file, state.text) = (loaded.file, loaded.text);
+        self.keep(&mut state, overlay);
+        Ok(true)
+    }
+
+    /// Applies an admin call.
+    ///
+    /// # Errors
+    /// Why nothing was changed.
+    pub fn patch(&self, service: &str, patch: Patch) -> Result<ServiceState, Denied> {
+        let mut state = self.lock();
+        let Some(entry) = state.file.service.iter().find(|s| s.name == service) else {
+            return Err(Denied::Unknown);
+        };
+        let hash = self
+            .shared
+            .table()
+            .service(service)
+            .map(|r| r.hash.clone())
+            .unwrap_or_default();
+        if patch.if_match.is_some_and(|wanted| wanted != hash) {
+            return Err(Denied::Changed(hash));
+        }
+        let faults = self.foreign(patch.keys.keys());
+        if !faults.is_empty() {
+            return Err(Denied::Faults(faults));
+        }
+        let mut overlay = state.overlay.clone();
+        let by = overlay::key(&self.prefix, names::CHANGED_BY);
+        let cause = overlay::key(&self.prefix, names::CHANGE_CAUSE);
+        overlay.set(service, &entry.annotations, &by, Some(patch.actor));
+        overlay.set(service, &entry.annotations, &cause, patch.cause);
+        for (key, value) in patch.keys {
+            overlay.set(service, &entry.annotations, &key, value);
+        }
+        self.apply(&state.file, &overlay, &state.addresses)
+            .map_err(Denied::Faults)?;
+        self.keep(&mut state, overlay);
+        drop(state);
+        self.state(service).ok_or(Denied::Unknown)
+    }
+
+    /// Keys without our prefix are none of our business, and would only be forgotten.
+    fn foreign<'a>(&self, keys: impl Iterator<Item = &'a String>) -> Vec<Fault> {
+        keys.filter(|k| !k.starts_with(&self.prefix))
+            .map(|k| {
+                let remedy = format!("use keys that begin with {}", self.prefix);
+                Fault::new(k, "", "is not a key of ours", remedy)
+            })
+            .collect()
+    }
+
+    fn keep(&self, state: &mut State, overlay: Overlay) {
+        if state.overlay == overlay {
+            return;
+        }
+        if let Some(path) = &self.cache
+            && let Err(e) = overlay::keep(path, &overlay)
+        {
+            tracing::error!(
+                "{}: {e}; after a restart the file alone would be in force",
+                path.display()
+            );
+        }
+        state.overlay = overlay;
+    }
+
+    /// The service as it is in force.
+    pub fn state(&self, service: &str) -> Option<ServiceState> {
+        self.shared.table().service(service).map(|r| told(r))
+    }
+
+    /// All services as they are in force.
+    pub fn states(&self) -> Vec<ServiceState> {
+        self.shared.table().routes.iter().map(|r| told(r)).collect()
+    }
+
+    /// Looks names up: all of them, or only the ones that are not known yet. True when an address has changed.
+    pub async fn resolve(&self, file: &File, all: bool) -> bool {
+        let wanted: Vec<String> = {
+            let state = self.lock();
+            let known = |n: &&str| !all && state.addresses.contains_key(*n);
+            file::names(file)
+                .filter(|n| !known(n))
+                .map(str::to_owned)
+                .collect()
+        };
+        let mut changed = false;
+        for name in wanted {
+            let found = lookup(&name).await;
+            changed |= self.note(name, found);
+        }
+        changed
+    }
+
+    /// Takes the addresses of a name. A failed lookup keeps the ones that are known.
+    fn note(&self, name: String, found: Option<Vec<SocketAddr>>) -> bool {
+        let mut state = self.lock();
+        match found {
+            Some(found) if state.addresses.get(&name) != Some(&found) => {
+                state.addresses.insert(name, found);
+                true
+            }
+            Some(_) => false,
+            None => {
+                let known = state.addresses.contains_key(&name);
+                tracing::warn!(
+                    endpoint = name,
+                    known,
+                    "the name cannot be resolved; check its spelling and the resolver"
+                );
+                false
+            }
+        }
+    }
+
+    /// Looks all names up again, and publishes when an address has changed.
+    pub async fn refresh(&self) {
+        let file = self.lock().file.clone();
+        if self.resolve(&file, true).await {
+            let state = self.lock();
+            if let Err(faults) = self.apply(&state.file, &state.overlay, &state.addresses) {
+                tracing::error!("{}", routes::report("addresses", &faults));
+            }
+        }
+    }
+
+    /// Reports a refused file.
+    pub fn refuse(&self, source: &str, faults: &[Fault]) {
+        tracing::error!(
+            "{}the last good configuration stays in force",
+            routes::report(source, faults)
+        );
+        for fault in faults {
+            let service = self.service_of(&fault.key);
+            self.shared.rejected(&service, std::slice::from_ref(fault));
+        }
+    }
+
+    /// The service that a key such as `service[0].hosts` belongs to, if it says so.
+    fn service_of(&self, key: &str) -> String {
+        let number = key
+            .strip_prefix("service[")
+            .and_then(|k| k.split_once(']'))
+            .and_then(|(n, _)| n.parse::<usize>().ok());
+        let state = self.lock();
+        number
+            .and_then(|n| state.file.service.get(n))
+            .map(|s| s.name.clone())
+            .unwrap_or_default()
+    }
+
+    /// The evidence since a second.
+    pub fn page(&self, since: u64) -> Page {
+        page(&self.shared, since)
+    }
+}
+
+fn told(route: &Route) -> ServiceState {
+    ServiceState {
+        entry: route.entry.clone(),
+        annotations: Annotations::clone(&route.source.annotations),
+        hash: route.hash.clone(),
+    }
+}
+
+async fn lookup(name: &str) -> Option<Vec<SocketAddr>> {
+    let found = timeout(LOOKUP, lookup_host(name)).await.ok()?.ok()?;
+    let mut found: Vec<_> = found.collect();
+    // Resolvers turn the order round; the order means nothing to us.
+    found.sort_unstable();
+    found.dedup();
+    (!found.is_empty()).then_some(found)
+}
+
+fn resolved(endpoints: &[String], addresses: &Addresses) -> Vec<SocketAddr> {
+    let mut all = Vec::with_capacity(endpoints.len());
+    for endpoint in endpoints {
+        match endpoint.parse() {
+            Ok(address) => all.push(address),
+            Err(_) => all.extend(addresses.get(endpoint).into_iter().flatten()),
+        }
+    }
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// The evidence of all services in the table.
+pub fn page(shared: &Shared, since: u64) -> Page {
+    let age = shared.birth.elapsed();
+    let second = age.as_secs();
+    let table = shared.table();
+    let services = table.routes.iter().map(|route| {
+        let name = route.source.service.clone();
+        let page = service_page(shared, route, since, second);
+        (name, page)
+    });
+    Page {
+        schema: SCHEMA,
+        process: shared.process.clone(),
+        now_ms: age.as_millis() as u64,
+        services: services.collect(),
+    }
+}
+
+fn service_page(shared: &Shared, route: &Route, since: u64, second: u64) -> ServicePage {
+    let service = shared.services.of(&route.source.service);
+    let inflight = |t: Track| {
+        let counts = service
+            .meters
+            .iter()
+            .map(|m| m.inflight[t.index()].load(std::sync::atomic::Ordering::Relaxed));
+        counts.fold(0, u64::wrapping_add)
+    };
+    ServicePage {
+        hash: route.hash.clone(),
+        share: route.share(),
+        inflight: Track::BOTH.map(inflight),
+        endpoints: Track::BOTH.map(|t| route.endpoints[t.index()].len() as u64),
+        guard: None,
+        cohorts: service.cohorts(since, second),
+        history: service.history(second),
+    }
+}

@@ -1,0 +1,187 @@
+//! What can go wrong with a request: whose fault, which kind, what the client is told. One enum for all of it.
+
+use contract::names::Side;
+use std::{fmt, io};
+
+/// Why a request did not get the answer of its backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The request breaks the rules of HTTP; the text says which.
+    Malformed(&'static str),
+    /// Its header section is longer than 60 KiB or has more than 100 lines.
+    HeaderTooLarge,
+    /// Its header did not arrive in time.
+    HeaderTimeout,
+    /// Its version is not HTTP/1.0, 1.1 or 2.
+    Version,
+    /// It expects something that is not `100-continue`.
+    Expectation,
+    /// It is a CONNECT.
+    Connect,
+    /// No service answers to its host.
+    NoRoute,
+    /// It has passed this proxy before.
+    Loop,
+    /// The client went away.
+    Cancelled,
+    /// The client broke off its body, or did not send it in time.
+    Upload,
+    /// Too many connections.
+    Overload,
+    /// No track that may serve has an endpoint.
+    NoEndpoints,
+    /// The endpoint could not be connected to.
+    Refused,
+    /// Connecting took too long.
+    ConnectTimeout,
+    /// The connection broke before the head of the answer.
+    Reset,
+    /// The head of the answer did not come in time.
+    Timeout,
+    /// The head of the answer breaks the rules of HTTP.
+    BadHead(&'static str),
+    /// The body of the answer broke off.
+    BodyReset,
+    /// The body of the answer stood still for too long.
+    BodyTimeout,
+    /// The body of the answer breaks the rules of HTTP.
+    BadBody(&'static str),
+}
+
+/// The kinds, in the order of their counters.
+pub const KINDS: [(Side, &str); 20] = [
+    (Side::Client, "malformed"),
+    (Side::Client, "header_too_large"),
+    (Side::Client, "header_timeout"),
+    (Side::Client, "version"),
+    (Side::Client, "expectation"),
+    (Side::Client, "connect_method"),
+    (Side::Client, "no_route"),
+    (Side::Client, "loop"),
+    (Side::Client, "cancel"),
+    (Side::Client, "upload"),
+    (Side::Proxy, "overload"),
+    (Side::Backend, "no_endpoints"),
+    (Side::Backend, "connect"),
+    (Side::Backend, "connect_timeout"),
+    (Side::Backend, "reset"),
+    (Side::Backend, "timeout"),
+    (Side::Backend, "malformed_head"),
+    (Side::Backend, "body_reset"),
+    (Side::Backend, "body_timeout"),
+    (Side::Backend, "malformed_body"),
+];
+
+impl Failure {
+    /// Index into [`KINDS`].
+    pub const fn index(self) -> usize {
+        match self {
+            Failure::Malformed(_) => 0,
+            Failure::HeaderTooLarge => 1,
+            Failure::HeaderTimeout => 2,
+            Failure::Version => 3,
+            Failure::Expectation => 4,
+            Failure::Connect => 5,
+            Failure::NoRoute => 6,
+            Failure::Loop => 7,
+            Failure::Cancelled => 8,
+            Failure::Upload => 9,
+            Failure::Overload => 10,
+            Failure::NoEndpoints => 11,
+            Failure::Refused => 12,
+            Failure::ConnectTimeout => 13,
+            Failure::Reset => 14,
+            Failure::Timeout => 15,
+            Failure::BadHead(_) => 16,
+            Failure::BodyReset => 17,
+            Failure::BodyTimeout => 18,
+            Failure::BadBody(_) => 19,
+        }
+    }
+
+    /// Whose fault it was.
+    pub const fn side(self) -> Side {
+        KINDS[self.index()].0
+    }
+
+    /// The `kind` label, and the value of `x-serin-error`.
+    pub const fn kind(self) -> &'static str {
+        KINDS[self.index()].1
+    }
+
+    /// The status that the client is answered with.
+    pub const fn status(self) -> u16 {
+        match self {
+            Failure::Malformed(_) => 400,
+            Failure::HeaderTooLarge => 431,
+            Failure::HeaderTimeout | Failure::Upload => 408,
+            Failure::Version => 505,
+            Failure::Expectation => 417,
+            Failure::Connect => 405,
+            Failure::NoRoute => 404,
+            Failure::Loop => 508,
+            Failure::Cancelled => 499,
+            Failure::Overload | Failure::NoEndpoints => 503,
+            Failure::Refused | Failure::Reset | Failure::BadHead(_) => 502,
+            Failure::BodyReset | Failure::BodyTimeout | Failure::BadBody(_) => 502,
+            Failure::ConnectTimeout | Failure::Timeout => 504,
+        }
+    }
+
+    /// Whether the connection to the backend was never made: nothing was sent.
+    pub const fn is_before_sending(self) -> bool {
+        matches!(self, Failure::Refused | Failure::ConnectTimeout)
+    }
+
+    /// Whether another try may help: no connection, or one that broke before the first octet of an answer.
+    pub const fn is_early(self) -> bool {
+        matches!(self, Failure::Refused | Failure::ConnectTimeout | Failure::Reset)
+    }
+
+    /// The failure of a connection that broke while the head was waited for.
+    pub fn from_io(_: io::Error) -> Failure {
+        Failure::Reset
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Failure::Malformed(why) => return write!(f, "the request is malformed: {why}"),
+            Failure::BadHead(why) => return write!(f, "the backend's answer is malformed: {why}"),
+            Failure::BadBody(why) => return write!(f, "the backend's body is malformed: {why}"),
+            Failure::HeaderTooLarge => "the header is larger than 60 KiB or has more than 100 lines",
+            Failure::HeaderTimeout => "the header did not arrive in time",
+            Failure::Version => "the protocol version is not supported; use HTTP/1.1 or HTTP/2",
+            Failure::Expectation => "the expectation is not supported; only 100-continue is",
+            Failure::Connect => "CONNECT is not supported; this is not a forward proxy",
+            Failure::NoRoute => "no service answers to this host; list it in the hosts of a service",
+            Failure::Loop => "the request has passed this proxy before; check the endpoints for a loop",
+            Failure::Cancelled => "the client went away",
+            Failure::Upload => "the request body broke off or stood still",
+            Failure::Overload => "too many connections; try again later",
+            Failure::NoEndpoints => "no endpoint may serve this request",
+            Failure::Refused => "the backend refuses connections",
+            Failure::ConnectTimeout => "the backend cannot be connected to in time",
+            Failure::Reset => "the backend closed the connection before its answer",
+            Failure::Timeout => "the backend did not answer in time",
+            Failure::BodyReset => "the backend broke off its answer",
+            Failure::BodyTimeout => "the backend's answer stood still for too long",
+        })
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_distinct() {
+        let mut kinds: Vec<_> = KINDS.iter().map(|k| k.1).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        assert_eq!(kinds.len(), KINDS.len());
+    }
+}

@@ -1,0 +1,285 @@
+//! `/metrics`: the counters of all workers, summed when somebody asks.
+
+use crate::{
+    error::KINDS,
+    meter::{self, Meter},
+    service::Service,
+    shared::Shared,
+    wire::request::{Method, Protocol},
+};
+use contract::{
+    latency::{EDGES, edge_seconds},
+    names::{
+        METRIC_CONFIG_REJECTED, METRIC_CONNECTIONS, METRIC_DECISIONS, METRIC_DURATION, METRIC_FAILURES,
+        METRIC_INFLIGHT, METRIC_REQUESTS, METRIC_SPLIT_INFO, METRIC_SPLIT_WEIGHT, Reason, Track,
+    },
+};
+use prometheus::{
+    TextEncoder,
+    proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
+};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+/// All metrics as Prometheus text.
+pub fn text(shared: &Shared) -> String {
+    let services = shared.services.all();
+    let of_each = |one: fn(&Service, &mut Vec<Metric>)| {
+        let mut all = Vec::new();
+        services.iter().for_each(|s| one(s, &mut all));
+        all
+    };
+    let families = [
+        family(
+            METRIC_DURATION,
+            "Duration of requests, connecting apart.",
+            MetricType::HISTOGRAM,
+            of_each(durations),
+        ),
+        family(
+            METRIC_REQUESTS,
+            "Answered requests.",
+            MetricType::COUNTER,
+            of_each(answers),
+        ),
+        family(
+            METRIC_DECISIONS,
+            "Decisions where a request goes.",
+            MetricType::COUNTER,
+            of_each(decisions),
+        ),
+        family(
+            METRIC_FAILURES,
+            "Failures by side and kind.",
+            MetricType::COUNTER,
+            failures(shared, of_each(failed)),
+        ),
+        family(
+            METRIC_INFLIGHT,
+            "Requests under way.",
+            MetricType::GAUGE,
+            of_each(inflight),
+        ),
+        family(
+            METRIC_SPLIT_WEIGHT,
+            "Weight in force, percent.",
+            MetricType::GAUGE,
+            weights(shared),
+        ),
+        family(
+            METRIC_SPLIT_INFO,
+            "Hash of the split in force.",
+            MetricType::GAUGE,
+            hashes(shared),
+        ),
+        family(
+            METRIC_CONFIG_REJECTED,
+            "Refused configuration.",
+            MetricType::COUNTER,
+            rejections(shared),
+        ),
+        family(
+            METRIC_CONNECTIONS,
+            "Open client connections.",
+            MetricType::GAUGE,
+            connections(shared),
+        ),
+    ];
+    let used: Vec<_> = families
+        .into_iter()
+        .filter(|f| !f.get_metric().is_empty())
+        .collect();
+    TextEncoder::new().encode_to_string(&used).unwrap_or_default()
+}
+
+fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(metrics);
+    family
+}
+
+fn labels<const N: usize>(pairs: [(&str, &str); N]) -> Vec<LabelPair> {
+    pairs
+        .into_iter()
+        .map(|(name, value)| {
+            let mut pair = LabelPair::default();
+            pair.set_name(name.to_owned());
+            pair.set_value(value.to_owned());
+            pair
+        })
+        .collect()
+}
+
+fn counter(labels: Vec<LabelPair>, value: u64) -> Metric {
+    let mut counter = Counter::default();
+    counter.set_value(value as f64);
+    let mut metric = Metric::from_label(labels);
+    metric.set_counter(counter);
+    metric
+}
+
+fn gauge(labels: Vec<LabelPair>, value: f64) -> Metric {
+    let mut gauge = Gauge::default();
+    gauge.set_value(value);
+    let mut metric = Metric::from_label(labels);
+    metric.set_gauge(gauge);
+    metric
+}
+
+/// Sums one counter over the workers.
+fn sum<'a>(service: &'a Service, of: impl Fn(&'a Meter) -> &'a AtomicU64) -> u64 {
+    service
+        .meters
+        .iter()
+        .fold(0, |n, m| n.wrapping_add(of(m).load(Relaxed)))
+}
+
+fn word(evidence: usize) -> &'static str {
+    if evidence == 1 { "true" } else { "false" }
+}
+
+fn durations(service: &Service, out: &mut Vec<Metric>) {
+    for track in Track::BOTH {
+        for evidence in 0..2 {
+            let labels = labels([
+                ("service", &service.name),
+                ("track", track.name()),
+                ("evidence", word(evidence)),
+            ]);
+            let mut metric = Metric::from_label(labels);
+            metric.set_histogram(histogram(service, track.index(), evidence));
+            out.push(metric);
+        }
+    }
+}
+
+fn histogram(service: &Service, track: usize, evidence: usize) -> Histogram {
+    let mut total = 0;
+    let mut buckets = Vec::with_capacity(EDGES);
+    for edge in 0..EDGES {
+        total += sum(service, |m| &m.durations[track][evidence].buckets[edge]);
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(edge_seconds(edge));
+        bucket.set_cumulative_count(total);
+        buckets.push(bucket);
+    }
+    total += sum(service, |m| &m.durations[track][evidence].buckets[EDGES]);
+    let mut histogram = Histogram::default();
+    histogram.set_bucket(buckets);
+    histogram.set_sample_count(total);
+    histogram.set_sample_sum(sum(service, |m| &m.durations[track][evidence].nanos) as f64 * 1e-9);
+    histogram
+}
+
+/// Besides what was counted, a zero for GET and 200 of both tracks: a rate needs a first value.
+fn answers(service: &Service, out: &mut Vec<Metric>) {
+    let mut sums: BTreeMap<meter::Answer, u64> = BTreeMap::new();
+    for track in Track::BOTH {
+        sums.insert(
+            meter::Answer::new(track, true, 200, Method::Get, Protocol::Http11),
+            0,
+        );
+    }
+    for (answer, n) in service.meters.iter().flat_map(|m| m.answers.read()) {
+        *sums.entry(answer).or_default() += n;
+    }
+    for (a, n) in sums {
+        let track = Track::BOTH.get(a.track).map_or("", |t| t.name());
+        let code = if a.code == 0 {
+            "_OTHER".to_owned()
+        } else {
+            a.code.to_string()
+        };
+        let labels = labels([
+            ("service", &service.name),
+            ("track", track),
+            ("evidence", word(a.evidence.into())),
+            ("code", &code),
+            ("method", Method::ALL.get(a.method).map_or("_OTHER", |m| m.name())),
+            ("protocol", Protocol::ALL.get(a.protocol).map_or("", |p| p.name())),
+        ]);
+        out.push(counter(labels, n));
+    }
+}
+
+fn decisions(service: &Service, out: &mut Vec<Metric>) {
+    for track in Track::BOTH {
+        for reason in Reason::ALL {
+            let labels = labels([
+                ("service", &service.name),
+                ("track", track.name()),
+                ("reason", reason.name()),
+            ]);
+            let n = sum(service, |m| &m.decisions[track.index()][reason as usize]);
+            out.push(counter(labels, n));
+        }
+    }
+}
+
+fn failed(service: &Service, out: &mut Vec<Metric>) {
+    for track in Track::BOTH {
+        for (i, (side, kind)) in KINDS.iter().enumerate() {
+            let n = sum(service, |m| &m.failures[track.index()][i]);
+            let labels = labels([
+                ("service", &service.name),
+                ("track", track.name()),
+                ("side", side.name()),
+                ("kind", kind),
+            ]);
+            out.push(counter(labels, n));
+        }
+    }
+}
+
+/// Failures before a route was known stand with an empty service.
+fn failures(shared: &Shared, mut all: Vec<Metric>) -> Vec<Metric> {
+    for ((side, kind), n) in KINDS.iter().zip(&shared.strays) {
+        let labels = labels([
+            ("service", ""),
+            ("track", ""),
+            ("side", side.name()),
+            ("kind", kind),
+        ]);
+        let n = n.load(Relaxed);
+        if n > 0 {
+            all.push(counter(labels, n));
+        }
+    }
+    all
+}
+
+fn inflight(service: &Service, out: &mut Vec<Metric>) {
+    for track in Track::BOTH {
+        let labels = labels([("service", &service.name), ("track", track.name())]);
+        out.push(gauge(labels, sum(service, |m| &m.inflight[track.index()]) as f64));
+    }
+}
+
+fn weights(shared: &Shared) -> Vec<Metric> {
+    let table = shared.table();
+    let each = table.routes.iter();
+    each.map(|r| gauge(labels([("service", &r.source.service)]), r.share() * 100.0))
+        .collect()
+}
+
+fn hashes(shared: &Shared) -> Vec<Metric> {
+    let table = shared.table();
+    let each = table.routes.iter();
+    each.map(|r| gauge(labels([("service", &r.source.service), ("hash", &r.hash)]), 1.0))
+        .collect()
+}
+
+fn rejections(shared: &Shared) -> Vec<Metric> {
+    let each = shared.rejections().into_iter();
+    each.map(|((service, key), n)| counter(labels([("service", &service), ("key", &key)]), n))
+        .collect()
+}
+
+fn connections(shared: &Shared) -> Vec<Metric> {
+    vec![gauge(Vec::new(), shared.connections.load(Relaxed) as f64)]
+}

@@ -1,0 +1,438 @@
+//! HTTP/1 in front, by hand: a general server library hides what is ambiguous in a request (both lengths, bare line
+//! feeds, doubled lines), and a front must refuse exactly those. It also costs twice the instructions and ten times
+//! the memory of an idle connection.
+
+use crate::{
+    clock::Alarm,
+    error::Failure,
+    handle::{handle, refusal},
+    headers, meter,
+    stream::{Answer, Download},
+    upstream::{Piece, Upload, last_chunk},
+    wire::{
+        body::{Decoder, Framing, Step},
+        name::Name,
+        outbox::{Outbox, decimal},
+        reader,
+        request::{Method, Request},
+    },
+    worker::Worker,
+};
+use bytes::{Buf, Bytes};
+use http::StatusCode;
+use std::{
+    future::poll_fn,
+    net::IpAddr,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::net::{
+    TcpStream,
+    tcp::{ReadHalf, WriteHalf},
+};
+
+/// How long a connection may lie idle between two requests.
+const IDLE: Duration = Duration::from_secs(3600);
+/// How long, and how much, is read after a connection was given up, so that the client can read why.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_SIZE: usize = 1024 * 1024;
+
+/// The reading side of a connection.
+struct Inlet<'a> {
+    read: ReadHalf<'a>,
+    /// Read and not yet used.
+    rest: Bytes,
+    alarm: Alarm,
+}
+
+/// The body of the request that is being served.
+struct Body<'a, 'b> {
+    inlet: &'a mut Inlet<'b>,
+    decoder: Decoder,
+}
+
+/// How the body of an answer is told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// There is none, or its length was told.
+    Known,
+    Chunked,
+    Close,
+}
+
+/// What comes after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Another request.
+    Keep,
+    /// The end, in good order.
+    Close,
+    /// The end, with something of the client's unread.
+    Linger,
+    /// The end, in the middle of an answer.
+    Break,
+}
+
+/// Serves a connection to its end.
+pub async fn serve(worker: &Rc<Worker>, mut stream: TcpStream, peer: IpAddr, first: Bytes, alarm: Alarm) {
+    let (read, mut write) = stream.split();
+    let mut inlet = Inlet {
+        read,
+        rest: first,
+        alarm,
+    };
+    let next = loop {
+        let next = match inlet.head(worker).await {
+            Ok(Some(request)) => exchange(worker, &mut inlet, &mut write, &request, peer).await,
+            Ok(None) => Next::Close,
+            Err(failure) => reject(worker, &mut inlet, &mut write, failure).await,
+        };
+        if next != Next::Keep {
+            break next;
+        }
+    };
+    match next {
+        Next::Linger => inlet.linger(&mut write).await,
+        // A reset tells the client that the answer is not whole, whatever its framing.
+        Next::Break => drop(stream.set_zero_linger()),
+        _ => {}
+    }
+}
+
+/// One request and its answer.
+async fn exchange(
+    worker: &Rc<Worker>,
+    inlet: &mut Inlet<'_>,
+    write: &mut WriteHalf<'_>,
+    request: &Request,
+    peer: IpAddr,
+) -> Next {
+    if request.expects && inlet.rest.is_empty() && interim(write).await.is_err() {
+        return Next::Close;
+    }
+    let body = Body {
+        inlet,
+        decoder: Decoder::new(request.framing),
+    };
+    let answer = handle(worker, request, peer, body).await;
+    respond(worker, write, request, answer).await
+}
+
+/// Tells a client that waits for it to send its body.
+async fn interim(write: &mut WriteHalf<'_>) -> Result<(), Failure> {
+    let mut out = Outbox::default();
+    out.text().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+    poll_fn(|cx| out.poll_flush(write, cx))
+        .await
+        .map_err(|_| Failure::Cancelled)
+}
+
+/// Answers what is no request.
+async fn reject(worker: &Worker, inlet: &mut Inlet<'_>, write: &mut WriteHalf<'_>, failure: Failure) -> Next {
+    meter::add_shared(&worker.shared.strays[failure.index()]);
+    inlet.alarm.set(LINGER);
+    let answer: Answer<Body<'_, '_>> = refusal(failure, true);
+    let mut out = Outbox::default();
+    head(&answer, None, false, out.text());
+    if let Download::Own(text) = &answer.body {
+        out.plain(text.clone());
+    }
+    let written = poll_fn(|cx| {
+        if inlet.alarm.rings(cx) {
+            return Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()));
+        }
+        out.poll_flush(write, cx)
+    });
+    if written.await.is_ok() {
+        Next::Linger
+    } else {
+        Next::Close
+    }
+}
+
+/// Sends an answer.
+async fn respond(
+    worker: &Worker,
+    write: &mut WriteHalf<'_>,
+    request: &Request,
+    mut answer: Answer<Body<'_, '_>>,
+) -> Next {
+    let wanted = request.keep_alive && !answer.closes && !worker.shared.is_draining();
+    let mut out = Outbox::default();
+    let ending = head(&answer, Some(request), wanted, out.text());
+    if request.method == Method::Head
+        && let Download::Own(text) = &mut answer.body
+    {
+        text.clear();
+    }
+    let mut writing = Writing {
+        out,
+        ending,
+        ended: false,
+    };
+    let idle = worker.settings.stream_idle_timeout;
+    if poll_fn(|cx| writing.poll(&mut answer.body, write, idle, cx))
+        .await
+        .is_err()
+    {
+        return Next::Break;
+    }
+    let sent = request.framing == Framing::Empty || answer.body.is_request_sent();
+    match (wanted && ending != Ending::Close, sent) {
+        (true, true) => Next::Keep,
+        (_, true) => Next::Close,
+        (_, false) => Next::Linger,
+    }
+}
+
+/// An answer on its way out.
+struct Writing {
+    out: Outbox,
+    ending: Ending,
+    /// Whether all of it is in the outbox.
+    ended: bool,
+}
+
+impl Writing {
+    /// Takes pieces and writes them. The head goes with the first piece if that is there already.
+    fn poll(
+        &mut self,
+        body: &mut Download<Body<'_, '_>>,
+        write: &mut WriteHalf<'_>,
+        idle: Duration,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Failure>> {
+        loop {
+            let waits = !self.ended && self.out.has_room() && self.fill(body, cx)?;
+            match self.out.poll_flush(write, cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Failure::Cancelled)),
+                Poll::Pending => return stalled(body, idle, cx),
+            }
+            if self.ended {
+                return Poll::Ready(Ok(()));
+            }
+            self.out.clear();
+            if waits {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Puts the next piece into the outbox. True when there is none yet.
+    fn fill(&mut self, body: &mut Download<Body<'_, '_>>, cx: &mut Context<'_>) -> Result<bool, Failure> {
+        match body.poll_piece(cx)? {
+            Poll::Pending => return Ok(true),
+            Poll::Ready(Piece::Data(data)) if self.ending == Ending::Chunked => self.out.chunk(data),
+            Poll::Ready(Piece::Data(data)) => {
+                self.out.plain(data);
+                self.ended = body.is_end();
+            }
+            Poll::Ready(Piece::End(trailers)) => {
+                if self.ending == Ending::Chunked {
+                    last_chunk(trailers.as_ref(), self.out.text());
+                }
+                self.ended = true;
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The client does not read. What it sends must flow all the same, or both wait for ever; and not for ever.
+fn stalled(
+    body: &mut Download<Body<'_, '_>>,
+    idle: Duration,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), Failure>> {
+    body.drive(cx)?;
+    if let Some(upload) = body.upload() {
+        if upload.inlet.alarm.rings(cx) {
+            return Poll::Ready(Err(Failure::Cancelled));
+        }
+        upload.inlet.alarm.set_if_clear(idle);
+    }
+    Poll::Pending
+}
+
+/// Writes the head of an answer, and says how its body will end.
+fn head<U>(answer: &Answer<U>, request: Option<&Request>, keep: bool, out: &mut Vec<u8>) -> Ending {
+    status_line(answer.status, out);
+    headers::answer(&answer.lines, out);
+    for (name, value) in &answer.extra {
+        headers::line(out, name, value.as_bytes());
+    }
+    let chunks = request.is_none_or(|r| headers::knows_chunks(r.protocol));
+    let to_head = request.is_some_and(|r| r.method == Method::Head);
+    let ending = framing(answer, to_head, chunks, out);
+    if !keep || ending == Ending::Close {
+        out.extend_from_slice(b"connection: close\r\n");
+    } else if !chunks {
+        out.extend_from_slice(b"connection: keep-alive\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    ending
+}
+
+fn status_line(status: u16, out: &mut Vec<u8>) {
+    if status == 200 {
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
+    out.extend_from_slice(b"HTTP/1.1 ");
+    decimal(status.into(), out);
+    out.push(b' ');
+    let reason = StatusCode::from_u16(status)
+        .ok()
+        .and_then(|s| s.canonical_reason());
+    out.extend_from_slice(reason.unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// RFC 9112, 6: the answer's length as its backend told it, or chunks, or the end of the connection.
+fn framing<U>(answer: &Answer<U>, to_head: bool, chunks: bool, out: &mut Vec<u8>) -> Ending {
+    let told = answer.lines.of(Name::ContentLength).next();
+    match (answer.framing, answer.status) {
+        (_, 204) => {}
+        (Framing::Empty, 304) | (Framing::Empty, _) if to_head || answer.status == 304 => {
+            if let Some(length) = told {
+                headers::line(out, "content-length", length);
+            }
+        }
+        (Framing::Empty, _) => headers::line(out, "content-length", b"0"),
+        (Framing::Length(n), _) => {
+            out.extend_from_slice(b"content-length: ");
+            decimal(n, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        _ if chunks => {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+            return Ending::Chunked;
+        }
+        _ => return Ending::Close,
+    }
+    Ending::Known
+}
+
+impl Inlet<'_> {
+    /// The next request's head. `None` when the client goes, or lies idle for too long, or the end has come.
+    async fn head(&mut self, worker: &Worker) -> Result<Option<Request>, Failure> {
+        let mut begun = !self.rest.is_empty();
+        let mut looked = 0;
+        if !begun {
+            self.alarm.set(IDLE);
+        }
+        loop {
+            if let Some(request) = self.parse(&mut looked)? {
+                self.alarm.clear();
+                return Ok(Some(request));
+            }
+            let more = poll_fn(|cx| self.poll_more(worker, begun, cx)).await?;
+            let Some(more) = more else { return Ok(None) };
+            if !std::mem::replace(&mut begun, true) {
+                self.alarm.set(worker.settings.header_timeout);
+            }
+            self.rest = reader::join(&self.rest, more);
+        }
+    }
+
+    /// A head that comes octet by octet is not parsed again for each: only when a line has ended since the last look.
+    fn parse(&mut self, looked: &mut usize) -> Result<Option<Request>, Failure> {
+        let fresh = self.rest.get(*looked..).unwrap_or_default();
+        let line_ended = memchr::memchr(b'\n', fresh).is_some();
+        *looked = self.rest.len();
+        if !line_ended && *looked < crate::wire::MAX_HEAD {
+            return Ok(None);
+        }
+        let parsed = Request::parse(&self.rest)?;
+        Ok(parsed.map(|(request, n)| {
+            self.rest.advance(n);
+            if self.rest.is_empty() {
+                self.rest = Bytes::new();
+            }
+            request
+        }))
+    }
+
+    fn poll_more(
+        &mut self,
+        worker: &Worker,
+        begun: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, Failure>> {
+        if let Poll::Ready(read) = reader::poll_read(&mut self.read, cx) {
+            return Poll::Ready(Ok(read.ok().filter(|b| !b.is_empty())));
+        }
+        if self.alarm.rings(cx) {
+            return Poll::Ready(if begun {
+                Err(Failure::HeaderTimeout)
+            } else {
+                Ok(None)
+            });
+        }
+        if !begun && worker.is_closing() {
+            return Poll::Ready(Ok(None));
+        }
+        Poll::Pending
+    }
+
+    /// Ends our side, and reads what the client still sends: closing at once would reset the connection, and the
+    /// client might never see the answer.
+    async fn linger(&mut self, write: &mut WriteHalf<'_>) {
+        self.alarm.set(LINGER);
+        self.rest = Bytes::new();
+        if tokio::io::AsyncWriteExt::shutdown(write).await.is_err() {
+            return;
+        }
+        let mut read = 0;
+        while read < LINGER_SIZE {
+            let more = poll_fn(|cx| match reader::poll_read(&mut self.read, cx) {
+                Poll::Ready(more) => Poll::Ready(more.map_or(0, |m| m.len())),
+                Poll::Pending if self.alarm.rings(cx) => Poll::Ready(0),
+                Poll::Pending => Poll::Pending,
+            });
+            match more.await {
+                0 => return,
+                n => read += n,
+            }
+        }
+    }
+}
+
+impl Upload for Body<'_, '_> {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Failure>> {
+        loop {
+            match self
+                .decoder
+                .decode(&mut self.inlet.rest)
+                .map_err(Failure::Malformed)?
+            {
+                Step::Data(data) => return Poll::Ready(Ok(Piece::Data(data))),
+                Step::End(trailers) => return Poll::Ready(Ok(Piece::End(trailers))),
+                Step::More => {}
+            }
+            match ready!(reader::poll_read(&mut self.inlet.read, cx)) {
+                Ok(more) if !more.is_empty() => self.inlet.rest = more,
+                _ => return Poll::Ready(Err(Failure::Cancelled)),
+            }
+        }
+    }
+
+    /// A client that sends its next request early has not gone; it is read later.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.inlet.rest.is_empty() || !self.decoder.is_done() {
+            return Poll::Pending;
+        }
+        match ready!(reader::poll_read(&mut self.inlet.read, cx)) {
+            Ok(more) if !more.is_empty() => {
+                self.inlet.rest = more;
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
+    fn alarm(&self) -> &Alarm {
+        &self.inlet.alarm
+    }
+}

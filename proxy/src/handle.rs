@@ -1,0 +1,335 @@
+//! One request, from its head to the head of its answer. Read this first: it is the whole way in order.
+
+use crate::{
+    balance,
+    choose::{self, Choice, choose},
+    error::Failure,
+    headers::{self, Journey},
+    meter,
+    pool::{Busy, Lease},
+    record::Record,
+    stream::{Answer, Download, Flow},
+    upstream::{Sending, Upload, Wait, poll_head},
+    wire::{body::Framing, lines::Lines, name::Name, request::Method, request::Request, response::Head},
+    worker::{Lane, Lot, Worker},
+};
+use contract::names::{HEADER_DEBUG, HEADER_ERROR, HEADER_REASON, HEADER_TRACK, Reason, Track};
+use std::{
+    future::{Future, poll_fn},
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::Instant,
+};
+
+/// What is decided about a request before anything is sent.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    track: Track,
+    reason: Reason,
+    /// Whether its outcome is evidence.
+    judged: bool,
+    /// Whether it asked for a track by itself.
+    opted: bool,
+}
+
+/// Answers one request. Whatever goes wrong becomes an answer too.
+pub async fn handle<U: Upload>(worker: &Rc<Worker>, request: &Request, peer: IpAddr, upload: U) -> Answer<U> {
+    let start = Instant::now();
+    let view = worker.view();
+    let Some(lane) = view.find(request.host()) else {
+        return stray(worker, request, Failure::NoRoute);
+    };
+    if headers::loops(request, &worker.shared.via) {
+        return stray(worker, request, Failure::Loop);
+    }
+    let choice = choose(&lane.route.rules, request, peer, &mut Lot { worker, lane });
+    let plan = plan(lane, request, choice, start);
+    let mut answer = match plan {
+        Ok(plan) => {
+            let trip = Trip {
+                worker,
+                lane,
+                request,
+                peer,
+                start,
+            };
+            let mut answer = trip.go(plan, upload).await;
+            trip.mark(plan, &mut answer);
+            answer
+        }
+        Err(failure) => {
+            lane.meter().failed(choice.track, failure);
+            refuse(request, failure)
+        }
+    };
+    if let Some(cookie) = choice.cookie {
+        let text = format!(
+            "{}={}; Path=/; HttpOnly",
+            choose::COHORT_COOKIE,
+            choose::identity(cookie)
+        );
+        answer.extra.push(("set-cookie", text));
+    }
+    answer
+}
+
+/// The choice, corrected when its track is empty. Stable serves for an empty canary, and the canary is charged if it
+/// was drawn; the canary serves for an empty stable only if it has a weight, and never against the client's word.
+fn plan(lane: &Rc<Lane>, request: &Request, choice: Choice, start: Instant) -> Result<Plan, Failure> {
+    let judged = choice.reason.is_evidence() && !request.lines.has(Name::Synthetic);
+    let plan = Plan {
+        track: choice.track,
+        reason: choice.reason,
+        judged,
+        opted: !choice.reason.is_evidence(),
+    };
+    if lane.route.has(choice.track) {
+        return Ok(plan);
+    }
+    if choice.track == Track::Canary && judged {
+        Record::missed(lane, start);
+    }
+    let weighted = !lane.route.rules.split.is_none();
+    let other = choice.track.other();
+    let allowed = match choice.track {
+        Track::Canary => true,
+        Track::Stable => weighted && !plan.opted,
+    };
+    if !allowed || !lane.route.has(other) {
+        return Err(Failure::NoEndpoints);
+    }
+    Ok(Plan {
+        track: other,
+        reason: Reason::FallbackEmpty,
+        judged: false,
+        ..plan
+    })
+}
+
+/// A request that was refused before a route was known.
+fn stray<U>(worker: &Worker, request: &Request, failure: Failure) -> Answer<U> {
+    meter::add_shared(&worker.shared.strays[failure.index()]);
+    refuse(request, failure)
+}
+
+/// An answer of our own.
+pub fn refuse<U>(request: &Request, failure: Failure) -> Answer<U> {
+    refusal(failure, request.framing != Framing::Empty)
+}
+
+/// An answer of our own; `closes` when what follows on the connection cannot be trusted or was not read.
+pub fn refusal<U>(failure: Failure, closes: bool) -> Answer<U> {
+    tracing::debug!(side = failure.side().name(), kind = failure.kind(), "{failure}");
+    let text = format!("serin: {failure}\n");
+    Answer {
+        status: failure.status(),
+        lines: Lines::default(),
+        framing: Framing::Length(text.len() as u64),
+        extra: vec![
+            (HEADER_ERROR, failure.kind().to_owned()),
+            ("content-type", "text/plain; charset=utf-8".to_owned()),
+        ],
+        body: Download::Own(text.into()),
+        closes,
+    }
+}
+
+/// One request with a plan.
+struct Trip<'a> {
+    worker: &'a Rc<Worker>,
+    lane: &'a Rc<Lane>,
+    request: &'a Request,
+    peer: IpAddr,
+    start: Instant,
+}
+
+/// What may be tried after a failed attempt.
+#[derive(Clone, Copy, Debug)]
+enum Again {
+    /// Another endpoint of the same track.
+    Elsewhere,
+    /// Stable instead of the canary.
+    Shield,
+}
+
+/// What is known after an attempt that failed.
+struct Failed {
+    failure: Failure,
+    /// Where it was tried.
+    at: Option<SocketAddr>,
+}
+
+impl Trip<'_> {
+    /// The first attempt, and at most two more: another endpoint of the track, then the shield. Only the first one is
+    /// evidence.
+    async fn go<U: Upload>(&self, plan: Plan, mut upload: U) -> Answer<U> {
+        let mut sending = self.sending();
+        let mut record = self.record(plan.track, plan.reason, plan.judged, self.start);
+        upload.alarm().set(self.worker.settings.request_timeout);
+        let mut tried = self.attempt(&mut record, None, &mut sending, &mut upload).await;
+        for step in [Again::Elsewhere, Again::Shield] {
+            let Err(failed) = &tried else { break };
+            let Some((track, reason, avoid)) = self.again(plan, step, failed) else {
+                continue;
+            };
+            record.fail(failed.failure);
+            record = self.record(track, reason, false, Instant::now());
+            upload.alarm().set(self.worker.settings.request_timeout);
+            sending.rewind();
+            tried = self.attempt(&mut record, avoid, &mut sending, &mut upload).await;
+        }
+        match tried {
+            Ok((head, lease)) => self.answer(head, lease, sending, upload, record),
+            Err(failed) => {
+                upload.alarm().clear();
+                record.fail(failed.failure);
+                refuse(self.request, failed.failure)
+            }
+        }
+    }
+
+    fn record(&self, track: Track, reason: Reason, judged: bool, start: Instant) -> Record {
+        Record::begin(self.lane, self.request, track, reason, judged, start)
+    }
+
+    /// Where another attempt goes, if this step is allowed.
+    fn again(&self, plan: Plan, step: Again, failed: &Failed) -> Option<(Track, Reason, Option<SocketAddr>)> {
+        let more = self.lane.endpoints(plan.track).len() > 1;
+        match step {
+            Again::Elsewhere if failed.failure.is_before_sending() && more => {
+                Some((plan.track, plan.reason, failed.at))
+            }
+            Again::Elsewhere => None,
+            Again::Shield => self.shield(plan, failed.failure).map(|(t, r)| (t, r, None)),
+        }
+    }
+
+    /// Stable answers where the canary could not: never for who asked for the canary, and never what may have had an
+    /// effect already.
+    fn shield(&self, plan: Plan, failure: Failure) -> Option<(Track, Reason)> {
+        let safe = failure.is_before_sending() || failure.is_early() && self.request.is_replay_safe();
+        let may = self.lane.route.shield && !plan.opted && self.lane.route.has(Track::Stable);
+        (plan.track == Track::Canary && may && safe).then_some((Track::Stable, Reason::Shield))
+    }
+
+    fn sending(&self) -> Sending {
+        let random = || self.worker.random();
+        let journey = Journey {
+            peer: self.peer,
+            via: &self.worker.shared.via,
+            random: [random(), random(), random()],
+        };
+        Sending::new(self.request.framing, |out| {
+            headers::request(self.request, &journey, out)
+        })
+    }
+
+    /// One attempt at the record's track.
+    async fn attempt<U: Upload>(
+        &self,
+        record: &mut Record,
+        avoid: Option<SocketAddr>,
+        sending: &mut Sending,
+        upload: &mut U,
+    ) -> Result<(Head, Lease), Failed> {
+        let endpoints = self.lane.endpoints(record.track());
+        let Some(endpoint) = balance::pick(endpoints, avoid, || self.worker.random()) else {
+            return Err(Failed {
+                failure: Failure::NoEndpoints,
+                at: None,
+            });
+        };
+        let at = Some(endpoint.address);
+        let failed = |failure| Failed { failure, at };
+        let mut lease = match endpoint.occupy().reuse() {
+            Ok(lease) => lease,
+            Err(busy) => self.connect(busy, record, upload).await.map_err(failed)?,
+        };
+        let wait = Wait {
+            to_head: self.request.method == Method::Head,
+            patience: self.worker.settings.request_timeout,
+        };
+        let head = poll_fn(|cx| poll_head(&mut lease, sending, upload, &wait, cx)).await;
+        // A connection that its backend closed while it lay idle: nobody's failure, and once more on a fresh one.
+        if lease.reused && head.as_ref().err() == Some(&Failure::Reset) && self.request.is_replay_safe() {
+            let fresh = lease.endpoint().occupy();
+            lease = self.connect(fresh, record, upload).await.map_err(failed)?;
+            sending.rewind();
+            let head = poll_fn(|cx| poll_head(&mut lease, sending, upload, &wait, cx)).await;
+            return head.map(|h| (h, lease)).map_err(failed);
+        }
+        head.map(|h| (h, lease)).map_err(failed)
+    }
+
+    /// A new connection, within its time.
+    async fn connect<U: Upload>(
+        &self,
+        busy: Busy,
+        record: &mut Record,
+        upload: &mut U,
+    ) -> Result<Lease, Failure> {
+        let begun = Instant::now();
+        let endpoint = Rc::clone(busy.endpoint());
+        upload.alarm().set(self.worker.settings.connect_timeout);
+        let mut connecting = pin!(busy.connect());
+        let outcome = poll_fn(|cx| {
+            if let Poll::Ready(made) = connecting.as_mut().poll(cx) {
+                return Poll::Ready(made.map_err(|_| Failure::Refused));
+            }
+            if upload.alarm().rings(cx) {
+                return Poll::Ready(Err(Failure::ConnectTimeout));
+            }
+            if upload.poll_gone(cx).is_ready() {
+                return Poll::Ready(Err(Failure::Cancelled));
+            }
+            Poll::Pending
+        })
+        .await;
+        if outcome.as_ref().err() == Some(&Failure::ConnectTimeout) {
+            Busy::timed_out(&endpoint);
+        }
+        upload.alarm().set(self.worker.settings.request_timeout);
+        record.connected(begun.elapsed());
+        outcome
+    }
+
+    fn answer<U: Upload>(
+        &self,
+        head: Head,
+        lease: Lease,
+        sending: Sending,
+        upload: U,
+        record: Record,
+    ) -> Answer<U> {
+        let idle = self.worker.settings.stream_idle_timeout;
+        let flow = Flow::new(&head, lease, sending, upload, record, idle);
+        Answer {
+            status: head.status,
+            lines: head.lines,
+            framing: head.framing,
+            extra: Vec::new(),
+            body: Download::Flow(flow),
+            closes: false,
+        }
+    }
+
+    /// Says who served and why: to who may ask, and to who asked for a track that was empty.
+    fn mark<U: Upload>(&self, plan: Plan, answer: &mut Answer<U>) {
+        let asks = self.worker.settings.debug_headers
+            && self.request.lines.has(Name::Debug)
+            && self.request.lines.named(HEADER_DEBUG.as_bytes()).next() == Some(b"1");
+        let diverted = plan.opted && plan.reason == Reason::FallbackEmpty;
+        let Download::Flow(flow) = &answer.body else {
+            return;
+        };
+        let (track, reason) = flow.served();
+        if asks || diverted {
+            answer.extra.push((HEADER_TRACK, track.name().to_owned()));
+        }
+        if asks {
+            answer.extra.push((HEADER_REASON, reason.name().to_owned()));
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The worker threads: each with its own runtime, its own listener on the same port, its own everything.
+
+use crate::{
+    clock::{Alarm, TICK},
+    error::Failure,
+    front, meter,
+    shared::{Phase, Shared},
+    worker::Worker,
+};
+use rand::rngs::SmallRng;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::{
+    future::poll_fn,
+    io,
+    net::{SocketAddr, TcpListener as Plain},
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::{Builder, LocalOptions, LocalRuntime},
+};
+
+/// Connections that the kernel holds for us.
+const BACKLOG: i32 = 4096;
+/// How often idle backend connections are looked through.
+const SWEEP: Duration = Duration::from_secs(5);
+/// Pause after an accept failed: most such failures are a lack of descriptors.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// As many listeners on one address; port 0 becomes one free port for all.
+///
+/// # Errors
+/// Those of the sockets.
+pub fn listeners(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<Plain>)> {
+    let first = listener(address)?;
+    let bound = first.local_addr()?;
+    let mut all = vec![first];
+    for _ in 1..count {
+        all.push(listener(bound)?);
+    }
+    Ok((bound, all))
+}
+
+fn listener(address: SocketAddr) -> io::Result<Plain> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Starts one worker.
+///
+/// # Errors
+/// When the thread or its runtime cannot be made.
+pub fn start(number: usize, shared: Arc<Shared>, listener: Plain) -> io::Result<JoinHandle<()>> {
+    let runtime = Builder::new_current_thread();
+    thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(move || match local(runtime) {
+            Ok(runtime) => runtime.block_on(run(number, shared, listener)),
+            Err(e) => tracing::error!("worker {number} has no runtime: {e}"),
+        })
+}
+
+fn local(mut runtime: Builder) -> io::Result<LocalRuntime> {
+    runtime.enable_all().build_local(LocalOptions::default())
+}
+
+async fn run(number: usize, shared: Arc<Shared>, listener: Plain) {
+    let random: SmallRng = rand::make_rng();
+    let worker = Rc::new(Worker::new(number, shared, random));
+    let Ok(listener) = TcpListener::from_std(listener) else {
+        tracing::error!("worker {number} cannot use its listener");
+        return;
+    };
+    let ticker = tokio::task::spawn_local(tick(Rc::clone(&worker)));
+    accept(&worker, listener).await;
+    rest(&worker).await;
+    ticker.abort();
+}
+
+/// Moves the clock on, and tells everybody when the end begins.
+async fn tick(worker: Rc<Worker>) {
+    let birth = Instant::now();
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let (mut swept, mut phase) = (birth, Phase::Serving);
+    loop {
+        interval.tick().await;
+        worker
+            .clock
+            .advance((birth.elapsed().as_millis() / TICK.as_millis()) as u64);
+        if phase != worker.shared.phase() {
+            phase = worker.shared.phase();
+            worker.clock.wake_all();
+        }
+        if swept.elapsed() > SWEEP {
+            swept = Instant::now();
+            worker.sweep();
+        }
+    }
+}
+
+/// Accepts until the listener is to be closed, and then what the kernel has accepted for us.
+async fn accept(worker: &Rc<Worker>, listener: TcpListener) {
+    let alarm = worker.clock.alarm();
+    while let Some(accepted) = poll_fn(|cx| poll_accept(worker, &listener, &alarm, cx)).await {
+        match accepted {
+            Ok((stream, peer)) => welcome(worker, stream, peer),
+            Err(e) => {
+                tracing::warn!(
+                    "a connection could not be accepted: {e}; raise the limit of open files if this goes on"
+                );
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+type Accepted = io::Result<(TcpStream, SocketAddr)>;
+
+fn poll_accept(
+    worker: &Worker,
+    listener: &TcpListener,
+    alarm: &Alarm,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Accepted>> {
+    if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+        return Poll::Ready(Some(accepted));
+    }
+    let _ = alarm.rings(cx);
+    if worker.is_closing() {
+        Poll::Ready(None)
+    } else {
+        Poll::Pending
+    }
+}
+
+/// Begins to serve a connection, if there is room.
+fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+    let shared = &worker.shared;
+    let before = shared.connections.fetch_add(1, Ordering::Relaxed);
+    let guest = Guest::new(worker);
+    if before >= worker.settings.max_connections as u64 {
+        meter::add_shared(&shared.strays[Failure::Overload.index()]);
+        let _ = stream.try_write(OVERLOAD);
+        return;
+    }
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        let _guest = guest;
+        if stream.set_nodelay(true).is_ok() {
+            front::serve(worker, stream, peer.ip()).await;
+        }
+    });
+}
+
+/// Said to who finds no room.
+const OVERLOAD: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nx-serin-error: overload\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 53\r\n\r\nserin: too many connections; try again after a while\n";
+
+/// Counts a connection while it lives.
+struct Guest(Rc<Worker>);
+
+impl Guest {
+    fn new(worker: &Rc<Worker>) -> Guest {
+        worker.connections.set(worker.connections.get() + 1);
+        Guest(Rc::clone(worker))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
+        self.0.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Waits for the connections that are left, until the deadline.
+async fn rest(worker: &Worker) {
+    while worker.connections.get() > 0 && worker.shared.phase() != Phase::Ended {
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_overload_answer_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(OVERLOAD).unwrap();
+        let (_, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(
+            text.contains(&format!("content-length: {}\r\n", body.len())),
+            "{}",
+            body.len()
+        );
+    }
+
+    #[test]
+    fn workers_share_one_free_port() {
+        let (address, all) = listeners(([127, 0, 0, 1], 0).into(), 3).unwrap();
+        assert_ne!(address.port(), 0);
+        assert!(all.iter().all(|l| l.local_addr().unwrap() == address));
+    }
+}

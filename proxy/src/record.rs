@@ -1,0 +1,149 @@
+//! The one observation of a request: begun when it is decided, ended exactly once, whatever happens to it.
+
+use crate::{
+    error::Failure,
+    evidence::{End, Mark},
+    meter::Answer,
+    wire::request::{Method, Protocol, Request},
+    worker::Lane,
+};
+use contract::{
+    latency,
+    names::{Reason, Side, Track},
+};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+/// One attempt of one request at one track.
+#[derive(Debug)]
+pub struct Record {
+    lane: Rc<Lane>,
+    track: Track,
+    reason: Reason,
+    start: Instant,
+    /// Time that connecting took: no part of the latency, so that cold pools at low weight do not blame the canary.
+    connecting: Duration,
+    /// Where it counts as evidence, if it does.
+    mark: Option<Mark>,
+    method: Method,
+    protocol: Protocol,
+    status: u16,
+    ended: bool,
+}
+
+impl Record {
+    /// Begins: `judged` if it counts as evidence.
+    pub fn begin(
+        lane: &Rc<Lane>,
+        request: &Request,
+        track: Track,
+        reason: Reason,
+        judged: bool,
+        start: Instant,
+    ) -> Record {
+        let meter = lane.meter();
+        meter.decided(track, reason);
+        meter.under_way(track, 1);
+        Record {
+            mark: judged.then(|| meter.ring.begin(track, start - lane.birth, lane.epoch)),
+            lane: Rc::clone(lane),
+            track,
+            reason,
+            start,
+            connecting: Duration::ZERO,
+            method: request.method,
+            protocol: request.protocol,
+            status: 0,
+            ended: false,
+        }
+    }
+
+    /// Counts a request that the weight drew to the canary and that the canary, having no endpoint, could not get.
+    pub fn missed(lane: &Lane, start: Instant) {
+        let ring = &lane.meter().ring;
+        let mark = ring.begin(Track::Canary, start - lane.birth, lane.epoch);
+        ring.end(Track::Canary, mark, End::Bad, Duration::ZERO, 0);
+    }
+
+    /// The lane that it runs on.
+    pub fn lane(&self) -> &Rc<Lane> {
+        &self.lane
+    }
+
+    /// Where it runs.
+    pub fn track(&self) -> Track {
+        self.track
+    }
+
+    /// Why it runs there.
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// Whether it counts as evidence.
+    pub fn is_judged(&self) -> bool {
+        self.mark.is_some()
+    }
+
+    /// Notes how long connecting took.
+    pub fn connected(&mut self, took: Duration) {
+        self.connecting += took;
+    }
+
+    /// Notes the status of the answer.
+    pub fn answered(&mut self, status: u16) {
+        self.status = status;
+    }
+
+    /// Ends with the whole answer.
+    pub fn complete(&mut self) {
+        let end = if self.status >= 500 { End::Bad } else { End::Good };
+        self.end(end);
+    }
+
+    /// Ends with a failure.
+    pub fn fail(&mut self, failure: Failure) {
+        if self.ended {
+            return;
+        }
+        self.lane.meter().failed(self.track, failure);
+        if self.status == 0 {
+            self.status = failure.status();
+        }
+        self.end(match (failure.side(), failure) {
+            (Side::Backend, _) => End::Bad,
+            (_, Failure::Cancelled) => End::Cancelled,
+            _ => End::Nobody,
+        });
+    }
+
+    fn end(&mut self, end: End) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let (meter, track) = (self.lane.meter(), self.track);
+        let age = self.start.elapsed();
+        let nanos = u64::try_from(age.saturating_sub(self.connecting).as_nanos()).unwrap_or(u64::MAX);
+        meter.under_way(track, u64::MAX);
+        meter.took(track, self.mark.is_some(), nanos);
+        meter.answers.add(Answer::new(
+            track,
+            self.mark.is_some(),
+            self.status,
+            self.method,
+            self.protocol,
+        ));
+        if let Some(mark) = self.mark {
+            meter.ring.end(track, mark, end, age, latency::bucket(nanos));
+        }
+    }
+}
+
+impl Drop for Record {
+    /// Whoever drops a request that has not ended has lost its client.
+    fn drop(&mut self) {
+        self.fail(Failure::Cancelled);
+    }
+}

@@ -1,0 +1,372 @@
+//! The life of a data plane: start, drain, end.
+
+use crate::{
+    admin::{self, Admin},
+    config::Settings,
+    control::Control,
+    listen, server,
+    service::Services,
+    shared::{Phase, Shared},
+    signals::{self, Signals},
+    source::{
+        file::{self, LoadError},
+        watch::Watch,
+    },
+    table::Table,
+};
+use contract::{Fault, evidence::Page, routes};
+use std::{
+    fmt, io,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+use tokio::runtime::{Builder, LocalOptions};
+
+/// How often names are looked up again.
+const REFRESH: Duration = Duration::from_secs(10);
+
+/// What a data plane is started with.
+#[derive(Clone)]
+pub struct Options {
+    /// The watched file.
+    pub file: PathBuf,
+    /// Prefix of the annotation keys.
+    pub prefix: String,
+    /// Token of the admin listener; an empty one lets nobody in.
+    pub token: String,
+    /// Where annotations set by admin calls are kept across restarts.
+    pub cache: Option<PathBuf>,
+    /// Answers admin calls that are not the proxy's; the token has been checked.
+    pub extra_admin: Option<admin::Extra>,
+    /// More metrics, as Prometheus text.
+    pub extra_metrics: Option<signals::Extra>,
+    /// Instead of the file's `proxy.listen`.
+    pub listen: Option<SocketAddr>,
+    /// Instead of the file's `proxy.signals`.
+    pub signals: Option<SocketAddr>,
+    /// Instead of the file's `proxy.admin`.
+    pub admin: Option<SocketAddr>,
+    /// Instead of the file's `proxy.workers`.
+    pub workers: Option<usize>,
+}
+
+impl Options {
+    /// A file, and nothing else said.
+    pub fn new(file: impl Into<PathBuf>, token: impl Into<String>) -> Options {
+        Options {
+            file: file.into(),
+            prefix: contract::names::PREFIX.to_owned(),
+            token: token.into(),
+            cache: None,
+            extra_admin: None,
+            extra_metrics: None,
+            listen: None,
+            signals: None,
+            admin: None,
+            workers: None,
+        }
+    }
+
+    /// The file's settings, and what is said instead.
+    fn over(&self, mut settings: Settings) -> Result<Settings, StartError> {
+        settings.listen = self.listen.unwrap_or(settings.listen);
+        settings.signals = self.signals.unwrap_or(settings.signals);
+        settings.admin = self.admin.unwrap_or(settings.admin);
+        settings.workers = self.workers.filter(|w| *w > 0).unwrap_or(settings.workers);
+        if settings.admin.ip().is_loopback() {
+            return Ok(settings);
+        }
+        let remedy = "use a loopback address such as 127.0.0.1:9902";
+        let address = settings.admin.to_string();
+        let fault = Fault::new("admin", &address, "can be reached from other machines", remedy);
+        Err(StartError::Faults("options".to_owned(), vec![fault]))
+    }
+}
+
+/// Why a data plane did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The file is not good.
+    Load(LoadError),
+    /// Something else that was given is not good.
+    Faults(String, Vec<Fault>),
+    /// A listener could not be opened.
+    Listen(&'static str, SocketAddr, io::Error),
+    /// A thread or a runtime could not be made.
+    Thread(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Load(e) => e.fmt(f),
+            StartError::Faults(source, faults) => f.write_str(&routes::report(source, faults)),
+            StartError::Listen(key, address, e) => write!(
+                f,
+                "proxy.{key} = \"{address}\": {e}; stop what uses the address, or choose another one"
+            ),
+            StartError::Thread(e) => {
+                write!(f, "a thread cannot be started: {e}; raise the limit of processes")
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Where a data plane listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// For clients.
+    pub listen: SocketAddr,
+    /// For signals.
+    pub signals: SocketAddr,
+    /// For admin calls.
+    pub admin: SocketAddr,
+}
+
+/// A data plane at work. Dropping it ends it at once.
+#[derive(Debug)]
+pub struct Running {
+    addresses: Addresses,
+    shared: Arc<Shared>,
+    control: Arc<Control>,
+    workers: Mutex<Vec<JoinHandle<()>>>,
+    drained: Arc<AtomicBool>,
+}
+
+/// Starts a data plane: the file is read and checked, the listeners are opened, the workers run.
+///
+/// # Errors
+/// Whatever stands in the way, with address or key and the remedy; nothing is left running.
+pub fn start(options: Options) -> Result<Running, StartError> {
+    let loaded = file::load(&options.file, &options.prefix).map_err(StartError::Load)?;
+    let mut settings = options.over(loaded.settings.clone())?;
+    let (listen, listeners) = listen::listeners(settings.listen, settings.workers)
+        .map_err(|e| StartError::Listen("listen", settings.listen, e))?;
+    let (signals, signals_listener) = side("signals", settings.signals)?;
+    let (admin, admin_listener) = side("admin", settings.admin)?;
+    (settings.listen, settings.signals, settings.admin) = (listen, signals, admin);
+    let services = Services::new(settings.workers);
+    let shared = Arc::new(Shared::new(settings, services, Arc::new(Table::default())));
+    let source = options.file.display().to_string();
+    let control = Control::new(
+        Arc::clone(&shared),
+        loaded,
+        options.prefix.clone(),
+        options.cache.clone(),
+    );
+    let control = Arc::new(control);
+    control.begin().map_err(|f| StartError::Faults(source, f))?;
+    let desk = Desk {
+        options,
+        shared: Arc::clone(&shared),
+        control: Arc::clone(&control),
+        signals: signals_listener,
+        admin: admin_listener,
+    };
+    desk.start().map_err(StartError::Thread)?;
+    let workers = listeners
+        .into_iter()
+        .enumerate()
+        .map(|(i, l)| listen::start(i, Arc::clone(&shared), l))
+        .collect::<io::Result<Vec<_>>>();
+    let workers = workers.map_err(|e| {
+        shared.advance(Phase::Ended);
+        StartError::Thread(e)
+    })?;
+    Ok(Running {
+        addresses: Addresses {
+            listen,
+            signals,
+            admin,
+        },
+        shared,
+        control,
+        workers: Mutex::new(workers),
+        drained: Arc::default(),
+    })
+}
+
+/// A listener that only one process may have.
+fn side(key: &'static str, address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {
+    let open = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok((listener.local_addr()?, listener))
+    };
+    open().map_err(|e| StartError::Listen(key, address, e))
+}
+
+/// What runs on the control thread.
+struct Desk {
+    options: Options,
+    shared: Arc<Shared>,
+    control: Arc<Control>,
+    signals: TcpListener,
+    admin: TcpListener,
+}
+
+impl Desk {
+    /// The first addresses of names are known when this returns.
+    fn start(self) -> io::Result<()> {
+        let runtime = Builder::new_current_thread();
+        let (ready, begun) = std::sync::mpsc::sync_channel(1);
+        thread::Builder::new().name("control".to_owned()).spawn(move || {
+            let mut runtime = runtime;
+            match runtime.enable_all().build_local(LocalOptions::default()) {
+                Ok(runtime) => runtime.block_on(self.run(ready)),
+                Err(e) => drop(ready.send(Err(e))),
+            }
+        })?;
+        begun
+            .recv()
+            .unwrap_or_else(|_| Err(io::Error::other("the control thread ended")))
+    }
+
+    async fn run(self, ready: std::sync::mpsc::SyncSender<io::Result<()>>) {
+        self.control.refresh().await;
+        let watch = Watch::new(&self.options.file);
+        let _ = ready.send(Ok(()));
+        let signals = Signals {
+            shared: Arc::clone(&self.shared),
+            extra: self.options.extra_metrics.clone(),
+        };
+        let admin = Admin {
+            control: Arc::clone(&self.control),
+            token: self.options.token.clone(),
+            extra: self.options.extra_admin.clone(),
+        };
+        tokio::task::spawn_local(server::serve(self.signals, async move |r| signals.answer(&r)));
+        tokio::task::spawn_local(server::serve(self.admin, async move |r| admin.answer(r).await));
+        tokio::task::spawn_local(follow(Arc::clone(&self.control), self.options.file, watch));
+        tokio::task::spawn_local(refresh(self.control));
+        while self.shared.phase() != Phase::Ended {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Takes each change of the file. A file that stays bad is reported once.
+async fn follow(control: Arc<Control>, path: PathBuf, mut watch: Watch) {
+    let mut refused = String::new();
+    loop {
+        watch.changed().await;
+        let text = match file::read(&path) {
+            Ok(text) => text,
+            Err(e) => {
+                tracing::debug!("{}: {e}", path.display());
+                continue;
+            }
+        };
+        if text == refused {
+            continue;
+        }
+        match control.reload(text.clone()).await {
+            Ok(true) => tracing::info!("{} is in force", path.display()),
+            Ok(false) => {}
+            Err(faults) => {
+                control.refuse(&path.display().to_string(), &faults);
+                refused = text;
+                continue;
+            }
+        }
+        refused.clear();
+    }
+}
+
+async fn refresh(control: Arc<Control>) {
+    loop {
+        tokio::time::sleep(REFRESH).await;
+        control.refresh().await;
+    }
+}
+
+impl Running {
+    /// Where it listens; ports that were given as 0 are the ones that were found.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// How many workers serve.
+    pub fn workers(&self) -> usize {
+        self.shared.settings.workers
+    }
+
+    /// The state behind the table: what admin calls do, without the way over a socket.
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// The evidence since a second of the process.
+    pub fn evidence(&self, since: u64) -> Page {
+        self.control.page(since)
+    }
+
+    /// The metrics as Prometheus text, without the extra ones.
+    pub fn metrics(&self) -> String {
+        crate::exposition::text(&self.shared)
+    }
+
+    /// Begins the end, and returns at once: readiness fails, after the grace the listeners close, what is under way
+    /// finishes until the deadline.
+    pub fn drain(&self) {
+        if self.shared.is_draining() {
+            return;
+        }
+        self.shared.advance(Phase::Draining);
+        let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        let (shared, drained) = (Arc::clone(&self.shared), Arc::clone(&self.drained));
+        let draining = thread::Builder::new()
+            .name("drain".to_owned())
+            .spawn(move || end(&shared, workers, &drained));
+        if let Err(e) = draining {
+            tracing::error!("draining needs a thread: {e}; ending at once");
+            self.shared.advance(Phase::Ended);
+            self.drained.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether every request has finished, or was given up at the deadline.
+    pub fn is_drained(&self) -> bool {
+        self.drained.load(Ordering::Acquire)
+    }
+
+    /// Drains, and waits for the end.
+    pub fn wait(&self) {
+        self.drain();
+        while !self.is_drained() {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn end(shared: &Shared, workers: Vec<JoinHandle<()>>, drained: &AtomicBool) {
+    thread::sleep(shared.settings.drain_grace);
+    shared.advance(Phase::Closing);
+    let deadline = Instant::now() + shared.settings.drain_deadline;
+    while workers.iter().any(|w| !w.is_finished()) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(5));
+    }
+    shared.advance(Phase::Ended);
+    for worker in workers {
+        if worker.join().is_err() {
+            tracing::error!("a worker had panicked");
+        }
+    }
+    drained.store(true, Ordering::Release);
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shared.advance(Phase::Ended);
+        let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        workers.into_iter().for_each(|w| drop(w.join()));
+    }
+}

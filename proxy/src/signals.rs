@@ -1,0 +1,81 @@
+//! The signals listener: read-only.
+
+use crate::{
+    admin::refuse,
+    control, exposition,
+    server::{Reply, json},
+    shared::Shared,
+};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use std::sync::Arc;
+
+/// More metrics, as Prometheus text.
+pub type Extra = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// What is told.
+pub struct Signals {
+    /// What all threads share.
+    pub shared: Arc<Shared>,
+    /// More metrics.
+    pub extra: Option<Extra>,
+}
+
+impl Signals {
+    /// Answers one call.
+    pub fn answer(&self, request: &Request<Bytes>) -> Reply {
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            return refuse(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "nothing can be changed here; use GET".to_owned(),
+            );
+        }
+        match request.uri().path() {
+            "/metrics" => self.metrics(),
+            "/evidence" => self.evidence(request.uri().query().unwrap_or_default()),
+            "/healthz" => text(StatusCode::OK, "ok\n".to_owned()),
+            "/readyz" => self.ready(),
+            path => refuse(
+                StatusCode::NOT_FOUND,
+                format!("there is nothing at {path}; try /metrics, /evidence, /healthz or /readyz"),
+            ),
+        }
+    }
+
+    fn metrics(&self) -> Reply {
+        let more = self.extra.as_ref().map(|e| e()).unwrap_or_default();
+        let mut reply = text(StatusCode::OK, exposition::text(&self.shared) + &more);
+        let kind = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        reply.headers_mut().insert(header::CONTENT_TYPE, kind);
+        reply
+    }
+
+    fn evidence(&self, query: &str) -> Reply {
+        let since = query.split('&').find_map(|p| p.strip_prefix("since="));
+        match since.map_or(Ok(0), str::parse) {
+            Ok(since) => json(StatusCode::OK, &control::page(&self.shared, since)),
+            Err(_) => refuse(
+                StatusCode::BAD_REQUEST,
+                "since is not a whole number of seconds; write for example ?since=120".to_owned(),
+            ),
+        }
+    }
+
+    fn ready(&self) -> Reply {
+        if self.shared.is_draining() {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
+        }
+        if self.shared.table().routes.is_empty() {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "no table yet\n".to_owned());
+        }
+        text(StatusCode::OK, "ready\n".to_owned())
+    }
+}
+
+fn text(status: StatusCode, text: String) -> Reply {
+    let mut reply = Response::new(Bytes::from(text));
+    *reply.status_mut() = status;
+    let kind = header::HeaderValue::from_static("text/plain; charset=utf-8");
+    reply.headers_mut().insert(header::CONTENT_TYPE, kind);
+    reply
+}

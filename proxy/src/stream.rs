@@ -1,0 +1,230 @@
+//! The body of an answer on its way to the client, and whatever of the request's body is still on its way up.
+
+use crate::{
+    error::Failure,
+    pool::Lease,
+    record::Record,
+    upstream::{Piece, Sending, Upload},
+    wire::{
+        body::{Decoder, Framing, Step},
+        lines::Lines,
+        reader,
+        response::Head,
+    },
+};
+use bytes::Bytes;
+use contract::names::{Reason, Track};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
+
+/// An answer, of a backend or of our own.
+#[derive(Debug)]
+pub struct Answer<U> {
+    /// Its status.
+    pub status: u16,
+    /// The backend's header lines.
+    pub lines: Lines,
+    /// How the body ends, as the backend framed it.
+    pub framing: Framing,
+    /// Header lines of our own.
+    pub extra: Vec<(&'static str, String)>,
+    /// Its body.
+    pub body: Download<U>,
+    /// Whether the client's connection cannot go on after it.
+    pub closes: bool,
+}
+
+/// The body of an answer. The large variant is the usual one: a box would be an allocation a request.
+#[allow(clippy::large_enum_variant)]
+#[derive(Debug)]
+pub enum Download<U> {
+    /// Made by ourselves; empty once it was taken.
+    Own(Bytes),
+    /// From a backend.
+    Flow(Flow<U>),
+}
+
+/// A body that comes from a backend.
+#[derive(Debug)]
+pub struct Flow<U> {
+    /// Gone when the body has ended.
+    lease: Option<Lease>,
+    decoder: Decoder,
+    keep_alive: bool,
+    sending: Sending,
+    upload: U,
+    record: Record,
+    idle: Duration,
+}
+
+impl<U: Upload> Download<U> {
+    /// The next part. After the end it is the end for ever.
+    ///
+    /// # Errors
+    /// Why the body broke off: the client must see it broken too.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Failure>> {
+        match self {
+            Download::Own(text) if text.is_empty() => Poll::Ready(Ok(Piece::End(None))),
+            Download::Own(text) => Poll::Ready(Ok(Piece::Data(std::mem::take(text)))),
+            Download::Flow(flow) => flow.poll_piece(cx),
+        }
+    }
+
+    /// Moves what is left of the request on, while the client does not take the answer.
+    ///
+    /// # Errors
+    /// Why the request broke off.
+    pub fn drive(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+        match self {
+            Download::Own(_) => Ok(()),
+            Download::Flow(flow) => flow.send(cx).map_err(|f| flow.fail(f)),
+        }
+    }
+
+    /// How much is left, if that is known.
+    pub fn left(&self) -> Option<u64> {
+        match self {
+            Download::Own(text) => Some(text.len() as u64),
+            Download::Flow(flow) if flow.lease.is_none() => Some(0),
+            Download::Flow(flow) => flow.decoder.left(),
+        }
+    }
+
+    /// Whether all of it, including trailers, has been handed out.
+    pub fn is_end(&self) -> bool {
+        match self {
+            Download::Own(text) => text.is_empty(),
+            Download::Flow(flow) => flow.lease.is_none(),
+        }
+    }
+
+    /// Whether the request was sent to its end.
+    pub fn is_request_sent(&self) -> bool {
+        match self {
+            Download::Own(_) => false,
+            Download::Flow(flow) => flow.sending.is_done(),
+        }
+    }
+
+    /// The upload, when there is one, to wait for the client with.
+    pub fn upload(&mut self) -> Option<&mut U> {
+        match self {
+            Download::Own(_) => None,
+            Download::Flow(flow) => Some(&mut flow.upload),
+        }
+    }
+}
+
+impl<U: Upload> Flow<U> {
+    /// The body that belongs to a head.
+    pub fn new(
+        head: &Head,
+        lease: Lease,
+        sending: Sending,
+        upload: U,
+        mut record: Record,
+        idle: Duration,
+    ) -> Flow<U> {
+        record.answered(head.status);
+        let mut flow = Flow {
+            lease: Some(lease),
+            decoder: Decoder::new(head.framing),
+            keep_alive: head.keep_alive && head.framing != Framing::Close,
+            sending,
+            upload,
+            record,
+            idle,
+        };
+        if flow.decoder.is_done() {
+            flow.finish();
+        } else {
+            flow.upload.alarm().set(idle);
+        }
+        flow
+    }
+
+    /// Who serves, and why.
+    pub fn served(&self) -> (Track, Reason) {
+        (self.record.track(), self.record.reason())
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Failure>> {
+        if let Err(failure) = self.send(cx) {
+            return Poll::Ready(Err(self.fail(failure)));
+        }
+        loop {
+            let Some(lease) = &mut self.lease else {
+                return Poll::Ready(Ok(Piece::End(None)));
+            };
+            match self.decoder.decode(&mut lease.rest) {
+                Ok(Step::Data(data)) => {
+                    if self.decoder.is_done() {
+                        self.finish();
+                    }
+                    return Poll::Ready(Ok(Piece::Data(data)));
+                }
+                Ok(Step::End(trailers)) => {
+                    self.finish();
+                    return Poll::Ready(Ok(Piece::End(trailers)));
+                }
+                Ok(Step::More) => {}
+                Err(why) => return Poll::Ready(Err(self.fail(Failure::BadBody(why)))),
+            }
+            match reader::poll_read(&mut lease.stream, cx) {
+                Poll::Pending => return self.pending(cx),
+                Poll::Ready(Ok(more)) if !more.is_empty() => {
+                    lease.rest = more;
+                    self.upload.alarm().set(self.idle);
+                }
+                Poll::Ready(Ok(_)) if self.decoder.ends_with_connection() => self.finish(),
+                Poll::Ready(_) => return Poll::Ready(Err(self.fail(Failure::BodyReset))),
+            }
+        }
+    }
+
+    /// The rest of the request, while the answer comes already.
+    fn send(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+        if self.sending.is_done() {
+            return Ok(());
+        }
+        let Some(lease) = &mut self.lease else {
+            return Ok(());
+        };
+        match self.sending.poll(lease, &mut self.upload, self.idle, cx) {
+            Poll::Ready(sent) => sent,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    fn pending(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Failure>> {
+        if self.upload.alarm().rings(cx) {
+            return Poll::Ready(Err(self.fail(Failure::BodyTimeout)));
+        }
+        if self.sending.is_done() && self.upload.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(self.fail(Failure::Cancelled)));
+        }
+        Poll::Pending
+    }
+
+    /// All of the answer is there: the backend's connection is free for the next request.
+    fn finish(&mut self) {
+        self.upload.alarm().clear();
+        self.record.complete();
+        if let Some(lease) = self
+            .lease
+            .take()
+            .filter(|_| self.keep_alive && self.sending.is_done())
+        {
+            lease.release();
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) -> Failure {
+        self.upload.alarm().clear();
+        self.record.fail(failure);
+        self.lease = None;
+        failure
+    }
+}

@@ -1,0 +1,206 @@
+//! Header lines as places in the block that they arrived in: no copy, one allocation a message.
+
+use super::{MAX_LINES, name::Name};
+use bytes::Bytes;
+
+/// Where one line lies in the block, and what it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    name: u16,
+    name_end: u16,
+    value: u16,
+    value_end: u16,
+    /// Its class.
+    pub class: Name,
+}
+
+/// The header lines of one message.
+#[derive(Clone, Debug, Default)]
+pub struct Lines {
+    block: Bytes,
+    places: Vec<Place>,
+    /// One bit for each class that occurs.
+    seen: u32,
+}
+
+/// A list of header lines under construction, over a block that is not yet frozen.
+#[derive(Debug, Default)]
+pub struct Places {
+    places: Vec<Place>,
+    seen: u32,
+}
+
+impl Places {
+    /// Room for `n` lines.
+    pub fn with_capacity(n: usize) -> Places {
+        Places {
+            places: Vec::with_capacity(n.min(MAX_LINES)),
+            seen: 0,
+        }
+    }
+
+    /// Adds the line whose name and value begin at these offsets; blocks are below 64 KiB.
+    pub fn push(&mut self, class: Name, name: usize, name_len: usize, value: usize, value_len: usize) {
+        self.seen |= 1 << class as u32;
+        self.places.push(Place {
+            name: name as u16,
+            name_end: (name + name_len) as u16,
+            value: value as u16,
+            value_end: (value + value_len) as u16,
+            class,
+        });
+    }
+
+    /// The lines over their block.
+    pub fn over(self, block: Bytes) -> Lines {
+        Lines {
+            block,
+            places: self.places,
+            seen: self.seen,
+        }
+    }
+}
+
+impl Lines {
+    /// Class, name and value of each line, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (Name, &[u8], &[u8])> {
+        self.places.iter().map(|p| {
+            let name = self.part(p.name, p.name_end);
+            (p.class, name, self.part(p.value, p.value_end))
+        })
+    }
+
+    /// A stretch of the block.
+    pub fn part(&self, start: u16, end: u16) -> &[u8] {
+        self.block
+            .get(usize::from(start)..usize::from(end))
+            .unwrap_or_default()
+    }
+
+    /// Whether a line of this class occurs.
+    pub fn has(&self, class: Name) -> bool {
+        self.seen & (1 << class as u32) != 0
+    }
+
+    /// The values of a class.
+    pub fn of(&self, class: Name) -> impl Iterator<Item = &[u8]> {
+        self.places
+            .iter()
+            .filter(move |p| p.class == class)
+            .map(|p| self.part(p.value, p.value_end))
+    }
+
+    /// The values of a name, given in lower case.
+    pub fn named<'a>(&'a self, lower: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.iter()
+            .filter(move |(_, n, _)| n.eq_ignore_ascii_case(lower))
+            .map(|(_, _, v)| v)
+    }
+
+    /// Marks the lines that the `connection` lines name as hop-by-hop.
+    pub fn nominate(&mut self) {
+        if !self.has(Name::Connection) {
+            return;
+        }
+        for i in 0..self.places.len() {
+            let Some(place) = self.places.get(i).copied() else {
+                return;
+            };
+            let name = self.part(place.name, place.name_end);
+            if place.class.can_be_nominated(name) && self.connection_names(name) {
+                self.places[i].class = Name::Nominated;
+            }
+        }
+    }
+
+    /// Whether a `connection` line lists `option`, in any case.
+    pub fn connection_names(&self, option: &[u8]) -> bool {
+        self.of(Name::Connection)
+            .flat_map(items)
+            .any(|item| item.eq_ignore_ascii_case(option))
+    }
+
+    /// How many lines there are.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+}
+
+/// The items of a comma-separated list, without the space around them and without empty ones.
+pub fn items(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|b| *b == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|i| !i.is_empty())
+}
+
+/// The places of the lines that httparse found in `block`.
+pub fn places(block: &[u8], headers: &[httparse::Header<'_>]) -> Places {
+    let base = block.as_ptr() as usize;
+    let mut out = Places::with_capacity(headers.len());
+    for h in headers {
+        let name = h.name.as_ptr() as usize - base;
+        let value = h.value.as_ptr() as usize - base;
+        out.push(
+            Name::of(h.name.as_bytes()),
+            name,
+            h.name.len(),
+            value,
+            h.value.len(),
+        );
+    }
+    out
+}
+
+/// A content length: digits only, at most 18 of them. `None` for anything else.
+pub fn length(value: &[u8]) -> Option<u64> {
+    let plain = (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
+    plain.then(|| value.iter().fold(0, |n, b| n * 10 + u64::from(b - b'0')))
+}
+
+/// The content length of a message: `Ok(None)` without one.
+///
+/// # Errors
+/// Several lines, a list, a sign, anything but digits: whoever reads these differently can be smuggled past.
+pub fn content_length(lines: &Lines) -> Result<Option<u64>, &'static str> {
+    let mut values = lines.of(Name::ContentLength);
+    let Some(first) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err("several content-length lines");
+    }
+    length(first)
+        .map(Some)
+        .ok_or("content-length is not a plain number")
+}
+
+/// Whether the body is chunked: exactly one `transfer-encoding` line that says exactly `chunked`.
+///
+/// # Errors
+/// Any other transfer coding.
+pub fn chunked(lines: &Lines) -> Result<bool, &'static str> {
+    let mut values = lines.of(Name::TransferEncoding);
+    let Some(first) = values.next() else {
+        return Ok(false);
+    };
+    if values.next().is_some() || !first.eq_ignore_ascii_case(b"chunked") {
+        return Err("transfer-encoding is not exactly chunked");
+    }
+    Ok(true)
+}
+
+impl Lines {
+    /// Where a value of these lines lies in the block; (0, 0) for an empty one.
+    pub fn place_of(&self, value: &[u8]) -> (u16, u16) {
+        if value.is_empty() {
+            return (0, 0);
+        }
+        let start = (value.as_ptr() as usize).wrapping_sub(self.block.as_ptr() as usize);
+        (start as u16, start.wrapping_add(value.len()) as u16)
+    }
+}

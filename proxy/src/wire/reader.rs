@@ -1,0 +1,46 @@
+//! Reading through one scratch buffer a thread: an idle connection holds no buffer, and what was read is handed on
+//! without a copy.
+
+use bytes::{Bytes, BytesMut};
+use std::{
+    cell::RefCell,
+    future::Future,
+    io,
+    pin::pin,
+    task::{Context, Poll, ready},
+};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// Size of the scratch buffer. Large bodies move this much a system call.
+const SCRATCH: usize = 256 * 1024;
+/// Least room for one read; below it a new buffer is begun.
+const ROOM: usize = 16 * 1024;
+
+thread_local! {
+    static BUFFER: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+}
+
+/// One read; empty at the end of the stream.
+///
+/// # Errors
+/// Those of the socket.
+pub fn poll_read(from: &mut (impl AsyncRead + Unpin), cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+    BUFFER.with_borrow_mut(|buffer| {
+        if buffer.capacity() - buffer.len() < ROOM {
+            buffer.reserve(SCRATCH);
+        }
+        ready!(pin!(from.read_buf(buffer)).poll(cx))?;
+        Poll::Ready(Ok(buffer.split().freeze()))
+    })
+}
+
+/// `more` behind what is left: the copy is made only when a message did not come in one piece.
+pub fn join(left: &Bytes, more: Bytes) -> Bytes {
+    if left.is_empty() {
+        return more;
+    }
+    let mut both = BytesMut::with_capacity((left.len() + more.len()).next_power_of_two());
+    both.extend_from_slice(left);
+    both.extend_from_slice(&more);
+    both.freeze()
+}

@@ -1,0 +1,177 @@
+//! One worker thread's world: nothing here is shared, so nothing here locks.
+
+use crate::{
+    choose::Dice,
+    clock::Clock,
+    config::Settings,
+    meter::Meter,
+    pool::Endpoint,
+    service::Service,
+    shared::{Phase, Shared},
+    strata::Strata,
+    table::{Route, Table},
+};
+use contract::{Split, names::Track};
+use rand::{Rng, rngs::SmallRng};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+    time::Instant,
+};
+
+/// What one worker owns.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its number, from 0.
+    pub number: usize,
+    /// Listeners and limits.
+    pub settings: Arc<Settings>,
+    /// What all threads share.
+    pub shared: Arc<Shared>,
+    /// Its deadlines.
+    pub clock: Rc<Clock>,
+    view: RefCell<Rc<View>>,
+    lots: RefCell<HashMap<String, Rc<RefCell<Strata>>>>,
+    random: RefCell<SmallRng>,
+    /// Open client connections of this worker.
+    pub connections: Cell<u64>,
+}
+
+/// A table as this worker sees it. A request takes one and keeps it.
+#[derive(Debug, Default)]
+pub struct View {
+    /// Which publication it is; tables count from 1.
+    version: u64,
+    table: Arc<Table>,
+    lanes: Vec<Rc<Lane>>,
+}
+
+/// One route on this worker: its rules, its counters, its connections.
+#[derive(Debug)]
+pub struct Lane {
+    /// The compiled route.
+    pub route: Arc<Route>,
+    /// Epoch of its split, for the evidence.
+    pub epoch: u32,
+    /// When the process began.
+    pub birth: Instant,
+    service: Arc<Service>,
+    worker: usize,
+    endpoints: [Vec<Rc<Endpoint>>; 2],
+    strata: Rc<RefCell<Strata>>,
+}
+
+impl Worker {
+    /// A worker with its randomness.
+    pub fn new(number: usize, shared: Arc<Shared>, random: SmallRng) -> Worker {
+        Worker {
+            number,
+            settings: Arc::clone(&shared.settings),
+            shared,
+            clock: Rc::default(),
+            view: RefCell::default(),
+            lots: RefCell::default(),
+            random: RefCell::new(random),
+            connections: Cell::new(0),
+        }
+    }
+
+    /// The table in force, one comparison when it has not changed.
+    pub fn view(&self) -> Rc<View> {
+        let version = self.shared.version();
+        if self.view.borrow().version != version {
+            let fresh = Rc::new(self.look(version, &self.shared.table()));
+            self.view.replace(fresh);
+        }
+        Rc::clone(&self.view.borrow())
+    }
+
+    fn look(&self, version: u64, table: &Arc<Table>) -> View {
+        let old = Rc::clone(&self.view.borrow());
+        let lanes = table.routes.iter().map(|r| Rc::new(self.lane(r, &old))).collect();
+        View {
+            version,
+            table: Arc::clone(table),
+            lanes,
+        }
+    }
+
+    /// A lane takes over the connections and the split's position of the lane before it.
+    fn lane(&self, route: &Arc<Route>, old: &View) -> Lane {
+        let name = &route.source.service;
+        let before = old.lanes.iter().find(|l| l.route.source.service == *name);
+        let service = self.shared.services.of(name);
+        let endpoints = Track::BOTH.map(|track| {
+            let known = before.map(|l| l.endpoints(track)).unwrap_or_default();
+            Endpoint::for_all(&route.endpoints[track.index()], known)
+        });
+        Lane {
+            epoch: route.epoch,
+            birth: self.shared.birth,
+            route: Arc::clone(route),
+            worker: self.number,
+            service,
+            endpoints,
+            strata: Rc::clone(self.lots.borrow_mut().entry(name.clone()).or_default()),
+        }
+    }
+
+    /// Whether idle connections are to be closed.
+    pub fn is_closing(&self) -> bool {
+        self.shared.phase() >= Phase::Closing
+    }
+
+    /// A random number.
+    pub fn random(&self) -> u64 {
+        self.random.borrow_mut().next_u64()
+    }
+
+    /// Closes connections that have been idle for too long.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        for lane in &self.view.borrow().lanes {
+            lane.endpoints.iter().flatten().for_each(|e| e.sweep(now));
+        }
+    }
+}
+
+impl View {
+    /// The lane that answers to a host.
+    pub fn find(&self, host: &[u8]) -> Option<&Rc<Lane>> {
+        self.lanes.get(self.table.find(host)?)
+    }
+}
+
+impl Lane {
+    /// This worker's counters.
+    pub fn meter(&self) -> &Meter {
+        &self.service.meters[self.worker]
+    }
+
+    /// The endpoints of a track.
+    pub fn endpoints(&self, track: Track) -> &[Rc<Endpoint>] {
+        &self.endpoints[track.index()]
+    }
+}
+
+/// The randomness of one choice.
+#[derive(Debug)]
+pub struct Lot<'a> {
+    /// Whose.
+    pub worker: &'a Worker,
+    /// On which route.
+    pub lane: &'a Lane,
+}
+
+impl Dice for Lot<'_> {
+    fn draw(&mut self, split: Split) -> bool {
+        let mut random = self.worker.random.borrow_mut();
+        self.lane.strata.borrow_mut().draw(split, &mut *random)
+    }
+
+    fn identity(&mut self) -> u64 {
+        self.worker.random()
+    }
+}
