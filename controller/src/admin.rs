@@ -1,29 +1,171 @@
 //! The controller's part of the admin calls: `/rollouts…` ([`contract::admin`]).
 
 use bytes::Bytes;
-use contract::release::Status;
-use http::{Request, Response};
-use tokio::sync::watch;
+use contract::{
+    admin::Refusal,
+    names::{HEADER_ACTOR, HEADER_CAUSE},
+    release::{Command, Status},
+};
+use engine::Order;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use serde::Serialize;
+use std::time::Duration;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
+
+/// Longest wait for a turn: several of the longest turns.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest name and reason that are recorded, in characters.
+const LONGEST_NAME: usize = 128;
+const LONGEST_REASON: usize = 1000;
+/// Who acts when nobody is named.
+const NOBODY: &str = "admin";
 
 /// Answers `/rollouts…`; whoever serves the admin listener has checked the token. Cheap to clone, usable from any
 /// thread and runtime.
 #[derive(Clone, Debug)]
 pub struct Handler {
     statuses: watch::Receiver<Vec<Status>>,
+    asks: mpsc::Sender<Ask>,
 }
 
+/// What somebody asked for, and where the answer goes.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    pub service: String,
+    pub order: Order,
+    answer: oneshot::Sender<Answer>,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Done(Box<Status>),
+    Refused(String),
+    Unknown,
+}
+
+type Reply = Result<Response<Bytes>, (StatusCode, String)>;
+
 impl Handler {
-    pub(crate) fn new(statuses: watch::Receiver<Vec<Status>>) -> Handler {
-        Handler { statuses }
+    pub(crate) fn new(statuses: watch::Receiver<Vec<Status>>, asks: mpsc::Sender<Ask>) -> Handler {
+        Handler { statuses, asks }
     }
 
     /// The answer, or `None` when the path is none of the controller's.
     pub async fn handle(&self, request: Request<Bytes>) -> Option<Response<Bytes>> {
-        let path = request.uri().path();
-        if path != "/rollouts" && !path.starts_with("/rollouts/") {
-            return None;
-        }
-        let body = serde_json::to_vec(&*self.statuses.borrow()).unwrap_or_default();
-        Some(Response::new(Bytes::from(body)))
+        let path = request.uri().path().to_owned();
+        let rest = path.strip_prefix("/rollouts")?;
+        let parts: Vec<&str> = rest.split('/').skip(1).collect();
+        let reply = match (request.method(), parts.as_slice()) {
+            _ if !rest.is_empty() && !rest.starts_with('/') => return None,
+            (&Method::GET, [] | [""]) => json(StatusCode::OK, &*self.statuses.borrow()),
+            (&Method::GET, [name]) => self.one(name),
+            (&Method::POST, [name, "command"]) => self.command(name, &request).await,
+            (_, [] | [_]) => wrong_method("GET"),
+            (_, [_, "command"]) => wrong_method("POST"),
+            _ => Err((
+                StatusCode::NOT_FOUND,
+                format!("there is nothing at {path}; try GET /rollouts"),
+            )),
+        };
+        Some(reply.unwrap_or_else(|(status, error)| refuse(status, error)))
     }
+
+    fn one(&self, name: &str) -> Reply {
+        let statuses = self.statuses.borrow();
+        match statuses.iter().find(|s| s.service == name) {
+            Some(status) => json(StatusCode::OK, status),
+            None => Err(unknown(name)),
+        }
+    }
+
+    async fn command(&self, name: &str, request: &Request<Bytes>) -> Reply {
+        let command: Command = serde_json::from_slice(request.body()).map_err(|e| {
+            let known = "write for example \"pause\", or {\"weight\": {\"weight\": \"5\", \"total\": 100}}";
+            (
+                StatusCode::BAD_REQUEST,
+                format!("the body is no command ({e}); {known}"),
+            )
+        })?;
+        let who = said(request, HEADER_ACTOR, LONGEST_NAME).unwrap_or_else(|| NOBODY.to_owned());
+        let order = Order {
+            command,
+            who,
+            why: said(request, HEADER_CAUSE, LONGEST_REASON),
+        };
+        match self.ask(name, order).await {
+            Some(Answer::Done(status)) => json(StatusCode::OK, &status),
+            Some(Answer::Refused(why)) => Err((StatusCode::CONFLICT, format!("{name}: {why}"))),
+            Some(Answer::Unknown) => Err(unknown(name)),
+            None => Err((
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the controller takes no turns; look at its log".to_owned(),
+            )),
+        }
+    }
+
+    async fn ask(&self, name: &str, order: Order) -> Option<Answer> {
+        let (answer, answered) = oneshot::channel();
+        let ask = Ask {
+            service: name.to_owned(),
+            order,
+            answer,
+        };
+        let turn = async {
+            self.asks.send(ask).await.ok()?;
+            answered.await.ok()
+        };
+        timeout(PATIENCE, turn).await.ok().flatten()
+    }
+}
+
+impl Ask {
+    /// The engine's answer. Nobody waits any more when the caller has gone away.
+    pub fn answer(self, answer: Result<Status, String>) {
+        let answer = answer.map_or_else(Answer::Refused, |status| Answer::Done(Box::new(status)));
+        let _ = self.answer.send(answer);
+    }
+
+    pub fn unknown(self) {
+        let _ = self.answer.send(Answer::Unknown);
+    }
+}
+
+/// A header's text in one line, shortened; control characters would forge lines of the log.
+fn said(request: &Request<Bytes>, name: &str, longest: usize) -> Option<String> {
+    let value = request.headers().get(name)?;
+    let text = String::from_utf8_lossy(value.as_bytes());
+    let plain: String = text.chars().filter(|c| !c.is_control()).take(longest).collect();
+    let plain = plain.trim();
+    (!plain.is_empty()).then(|| plain.to_owned())
+}
+
+fn unknown(name: &str) -> (StatusCode, String) {
+    (
+        StatusCode::NOT_FOUND,
+        format!("there is no service {name}; GET /rollouts lists them"),
+    )
+}
+
+fn wrong_method(right: &str) -> Reply {
+    Err((
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("the method does not fit; use {right}"),
+    ))
+}
+
+fn refuse(status: StatusCode, error: String) -> Response<Bytes> {
+    json(status, &Refusal::because(error)).unwrap_or_default()
+}
+
+fn json<T: Serialize>(status: StatusCode, value: &T) -> Reply {
+    let body = serde_json::to_vec(value).map_err(|e| (StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
 }

@@ -1,6 +1,6 @@
 //! The control plane: thin adapters round two pure crates.
 //!
-//! Rule of this room: nothing is decided here. [`turn`] observes, lets [`engine::step`] decide, acts in the order
+//! Rule of this room: nothing is decided here. `turn` observes, lets [`engine::step`] decide, acts in the order
 //! given, and saves; each adapter does one of these four for one place. Whatever one mode can decide, the other can.
 //!
 //! How the binary uses it: [`prepare`] takes the state folder and gives the [`Handler`] for `/rollouts…`, which the
@@ -9,7 +9,13 @@
 #![deny(missing_docs)]
 
 mod admin;
+mod client;
+mod measure;
+mod probe;
 mod running;
+mod standalone;
+mod store;
+mod turn;
 
 pub use admin::Handler;
 pub use contract;

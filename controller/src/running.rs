@@ -1,9 +1,19 @@
 //! The life of the control plane: prepared, started, stopped. One thread of its own with one runtime.
 
-use crate::admin::Handler;
+use crate::{
+    admin::{Ask, Handler},
+    store::Store,
+    turn::Turns,
+};
 use contract::release::Status;
-use std::{fmt, net::SocketAddr, path::PathBuf};
-use tokio::sync::watch;
+use std::{fmt, io, net::SocketAddr, path::PathBuf, thread};
+use tokio::{
+    runtime,
+    sync::{mpsc, oneshot, watch},
+};
+
+/// Commands that may wait for a turn.
+const WAITING: usize = 64;
 
 /// What is known before the proxy starts.
 #[derive(Clone, Debug)]
@@ -23,7 +33,7 @@ pub struct Addresses {
     pub token: String,
 }
 
-/// Why the control plane cannot start.
+/// Why the control plane cannot start: one sentence with the remedy.
 #[derive(Debug)]
 pub struct StartError {
     message: String,
@@ -32,6 +42,8 @@ pub struct StartError {
 /// Holds the state folder until the addresses of the proxy are known.
 #[derive(Debug)]
 pub struct Starter {
+    store: Store,
+    asks: mpsc::Receiver<Ask>,
     statuses: watch::Sender<Vec<Status>>,
 }
 
@@ -39,6 +51,8 @@ pub struct Starter {
 #[derive(Debug)]
 pub struct Running {
     statuses: watch::Receiver<Vec<Status>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
 }
 
 /// Takes the state folder.
@@ -46,13 +60,23 @@ pub struct Running {
 /// # Errors
 /// The folder cannot be made or written, or another controller holds it.
 pub fn prepare(options: Options) -> Result<(Handler, Starter), StartError> {
-    let _ = options;
+    let store = Store::open(&options.state).map_err(|e| StartError {
+        message: e.to_string(),
+    })?;
     let (statuses, seen) = watch::channel(Vec::new());
-    Ok((Handler::new(seen), Starter { statuses }))
+    let (ask, asks) = mpsc::channel(WAITING);
+    Ok((
+        Handler::new(seen, ask),
+        Starter {
+            store,
+            asks,
+            statuses,
+        },
+    ))
 }
 
 impl Starter {
-    /// Where every release stands, after each turn.
+    /// Where every release stands, after each turn that changed something.
     pub fn statuses(&self) -> watch::Receiver<Vec<Status>> {
         self.statuses.subscribe()
     }
@@ -60,23 +84,55 @@ impl Starter {
     /// Begins to take turns.
     ///
     /// # Errors
-    /// The thread cannot be made.
+    /// The thread or its runtime cannot be made.
     pub fn start(self, addresses: Addresses) -> Result<Running, StartError> {
-        let _ = addresses;
+        let statuses = self.statuses();
+        let (stop, stopped) = oneshot::channel();
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(StartError::system)?;
+        let turns = Turns::new(self.store, &addresses, self.asks, self.statuses);
+        let thread = thread::Builder::new()
+            .name("serin-controller".to_owned())
+            .spawn(move || runtime.block_on(turns.run(stopped)))
+            .map_err(StartError::system)?;
         Ok(Running {
-            statuses: self.statuses(),
+            statuses,
+            stop: Some(stop),
+            thread: Some(thread),
         })
     }
 }
 
 impl Running {
-    /// Where every release stands, after each turn.
+    /// Where every release stands, after each turn that changed something.
     pub fn statuses(&self) -> watch::Receiver<Vec<Status>> {
         self.statuses.clone()
     }
 
     /// Ends the turn under way, saves, and gives the state folder back. The weight stays as it is.
     pub fn stop(self) {}
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Dropping the sender is the signal; a thread that has ended already needs none.
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the controller's thread ended in a panic; its state is that of the last save");
+        }
+    }
+}
+
+impl StartError {
+    fn system(e: io::Error) -> StartError {
+        StartError {
+            message: format!("the controller's thread cannot be started: {e}"),
+        }
+    }
 }
 
 impl fmt::Display for StartError {

@@ -61,6 +61,7 @@ impl<'a> Desk<'a> {
 
     /// Puts a decision on record.
     pub fn decide(&mut self, run: &Run, to: Phase, by: &str, reason: impl Into<String>) {
+        let reason = with_loss(reason.into(), self.ledger.lost.take());
         let decision = Decision {
             number: self.ledger.number + 1,
             at: self.seen.now,
@@ -69,7 +70,7 @@ impl<'a> Desk<'a> {
             from: self.phase,
             to,
             weight: self.ledger.wanted,
-            reason: reason.into(),
+            reason,
             by: by.to_owned(),
             figures: self.ledger.figures,
         };
@@ -185,6 +186,7 @@ impl<'a> Desk<'a> {
 
     fn reason(&self, stage: &Stage) -> String {
         let said = self.why.clone().unwrap_or_else(|| self.ledger.reason.clone());
+        let said = with_loss(said, self.ledger.lost.clone());
         if said.is_empty() {
             words::nothing(stage.phase())
         } else {
@@ -205,5 +207,14 @@ impl<'a> Desk<'a> {
         let f = &self.ledger.figures;
         let worse = f.rollback_at > 0.0 && f.log_rollback >= f.rollback_at;
         if worse { Verdict::Worse } else { Verdict::NotYet }
+    }
+}
+
+/// What was lost is said once more than it is recorded: a reader of either must see it.
+fn with_loss(reason: String, lost: Option<String>) -> String {
+    match lost {
+        Some(lost) if reason.is_empty() => lost,
+        Some(lost) => format!("{reason} ({lost})"),
+        None => reason,
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Ledger {
     pub decisions: Vec<Decision>,
     /// Decisions so far.
     pub number: u64,
+    /// What was lost before this state began, until a decision has it on record.
+    pub lost: Option<String>,
     /// Why things are as they are.
     pub reason: String,
     /// The evidence of the last run.
@@ -154,13 +156,13 @@ impl State {
     }
 
     /// After the state was lost: outcomes are learned from the recorded decisions, and everything else begins anew,
-    /// at weight 0. `note` is shown until something happens.
+    /// at weight 0. `note` says what was lost; it stands in the status, then in the first decision.
     pub fn recovered(decisions: impl IntoIterator<Item = Decision>, note: &str) -> State {
         let mut state = State::fresh();
         for decision in decisions {
             state.ledger.record(decision);
         }
-        note.clone_into(&mut state.ledger.reason);
+        state.ledger.lost = Some(note.to_owned());
         state
     }
 
@@ -203,6 +205,7 @@ impl Ledger {
             pasts: Vec::new(),
             decisions: Vec::new(),
             number: 0,
+            lost: None,
             reason: String::new(),
             figures: Figures::default(),
         }

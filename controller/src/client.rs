@@ -1,0 +1,97 @@
+//! A small HTTP/1.1 client for one address: one connection, kept open, one call at a time.
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use std::{fmt::Display, io, time::Duration};
+use tokio::{net::TcpStream, time::timeout};
+
+/// Most of an answer that is read: two minutes of counts for a hundred services fit several times.
+const ANSWER_LIMIT: usize = 32 * 1024 * 1024;
+
+/// A place to call, `host:port`.
+#[derive(Debug)]
+pub(crate) struct Client {
+    address: String,
+    patience: Duration,
+    open: Option<SendRequest<Full<Bytes>>>,
+}
+
+impl Client {
+    /// Nothing is connected yet. `patience` bounds each whole call.
+    pub fn new(address: impl Into<String>, patience: Duration) -> Client {
+        Client {
+            address: address.into(),
+            patience,
+            open: None,
+        }
+    }
+
+    /// The answer, or a clause that says what went wrong. Calls must be idempotent: one that finds its old
+    /// connection closed is sent again on a new one.
+    pub async fn call(&mut self, request: Request<Bytes>) -> Result<(StatusCode, Bytes), String> {
+        let patience = self.patience;
+        let answer = timeout(patience, self.attempts(request)).await;
+        let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {} ms", patience.as_millis())));
+        if answer.is_err() {
+            self.open = None;
+        }
+        answer
+    }
+
+    async fn attempts(&mut self, request: Request<Bytes>) -> Result<(StatusCode, Bytes), String> {
+        if let Some(mut kept) = self.open.take().filter(|k| !k.is_closed())
+            && let Ok(answer) = exchange(&mut kept, &request, &self.address).await
+        {
+            self.open = Some(kept);
+            return Ok(answer);
+        }
+        let mut fresh = self.connect().await?;
+        let answer = exchange(&mut fresh, &request, &self.address).await?;
+        self.open = Some(fresh);
+        Ok(answer)
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
+        let stream = TcpStream::connect(&self.address).await.map_err(|e| refused(&e))?;
+        // Small requests, each waited for: Nagle would only delay them.
+        let _ = stream.set_nodelay(true);
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| broken(&e))?;
+        tokio::spawn(async move {
+            // How it ended is told to the caller of the exchange.
+            let _ = connection.await;
+        });
+        Ok(sender)
+    }
+}
+
+async fn exchange(
+    sender: &mut SendRequest<Full<Bytes>>,
+    request: &Request<Bytes>,
+    host: &str,
+) -> Result<(StatusCode, Bytes), String> {
+    sender.ready().await.map_err(|e| broken(&e))?;
+    let mut copy = request.clone().map(Full::new);
+    if let Ok(host) = http::HeaderValue::from_str(host) {
+        copy.headers_mut().insert(header::HOST, host);
+    }
+    let response = sender.send_request(copy).await.map_err(|e| broken(&e))?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_LIMIT).collect().await;
+    let body = body.map_err(|e| format!("the answer broke off: {e}"))?;
+    Ok((status, body.to_bytes()))
+}
+
+/// A failed connection as a clause.
+pub(crate) fn refused(e: &io::Error) -> String {
+    match e.kind() {
+        io::ErrorKind::ConnectionRefused => "the connection was refused".to_owned(),
+        _ => format!("cannot connect: {e}"),
+    }
+}
+
+fn broken(e: &dyn Display) -> String {
+    format!("the connection broke: {e}")
+}

@@ -1,0 +1,3 @@
+//! Where evidence comes from.
+
+pub(crate) mod scrape;
