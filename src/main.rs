@@ -1,1 +1,39 @@
-fn main() {}
+//! Serin takes a new version of a service from canary to stable without anyone watching it.
+//!
+//! The one binary. This file is a table of contents: each mode is one line of one `match`.
+
+mod app;
+mod calls;
+mod cli;
+mod demo;
+mod fail;
+mod load;
+mod logs;
+mod ping;
+mod plane;
+mod run;
+mod view;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logs::start(&cli);
+    let done = match cli.command {
+        Command::Demo(args) => demo::main(&args),
+        Command::Run(args) => run::main(&args),
+        Command::Proxy(args) => plane::main(&args),
+        Command::App(args) => app::main(&args),
+        Command::Ping(args) => ping::main(&args),
+        Command::Status(args) => calls::status(&args),
+        Command::Weight(args) => calls::weight(&args),
+        Command::Promote(args) => calls::command(&args, controller::contract::release::Command::Promote),
+        Command::Abort(args) => calls::command(&args, controller::contract::release::Command::Abort),
+        Command::Pause(args) => calls::command(&args, controller::contract::release::Command::Pause),
+        Command::Resume(args) => calls::command(&args, controller::contract::release::Command::Resume),
+        Command::Retry(args) => calls::command(&args, controller::contract::release::Command::Retry),
+    };
+    done.unwrap_or_else(fail::report)
+}

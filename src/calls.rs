@@ -1,0 +1,194 @@
+//! Commands against a running Serin: small JSON calls to its admin listener.
+
+use crate::{
+    app::local_runtime,
+    cli::{Output, StatusArgs, TargetArgs, WeightArgs, Where},
+    fail::Failure,
+    plane, view,
+};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, StatusCode, body::Bytes, header};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use proxy::contract::{
+    Split,
+    admin::Refusal,
+    names,
+    release::{Command, Status},
+};
+use serde::de::DeserializeOwned;
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
+
+/// Longest wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Most of an answer that is read.
+const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
+
+/// `serin status`
+pub fn status(args: &StatusArgs) -> Result<ExitCode, Failure> {
+    let admin = Admin::find(&args.at)?;
+    let all: Vec<Status> = match &args.name {
+        Some(name) => vec![admin.get(&format!("/rollouts/{}", segment(name)?))?],
+        None => admin.get("/rollouts")?,
+    };
+    match args.output {
+        Output::Json if args.name.is_some() => print_json(&all[0])?,
+        Output::Json => print_json(&all)?,
+        Output::Text if args.name.is_some() => print!("{}", view::detail(&all[0])),
+        Output::Text => print!("{}", view::table(&all)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `serin promote`, `abort`, `pause`, `resume`, `retry`
+pub fn command(args: &TargetArgs, command: Command) -> Result<ExitCode, Failure> {
+    give(&args.at, &args.name, &command, args.cause.as_deref())
+}
+
+/// `serin weight`
+pub fn weight(args: &WeightArgs) -> Result<ExitCode, Failure> {
+    let split = Split::parse(&args.weight, args.total.as_deref(), "").map_err(|faults| {
+        Failure::usage(format!(
+            "this weight cannot be set:\n{}",
+            proxy::contract::fault::listing(&faults)
+        ))
+    })?;
+    give(
+        &args.at,
+        &args.name,
+        &Command::Weight(split),
+        args.cause.as_deref(),
+    )
+}
+
+fn give(at: &Where, name: &str, command: &Command, cause: Option<&str>) -> Result<ExitCode, Failure> {
+    let admin = Admin::find(at)?;
+    let body = serde_json::to_vec(command).map_err(Failure::refused)?;
+    let path = format!("/rollouts/{}/command", segment(name)?);
+    let status: Status = admin.call(Method::POST, &path, body, cause)?;
+    print!("{}", view::table(&[status]));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_json<T: serde::Serialize>(value: &T) -> Result<(), Failure> {
+    println!(
+        "{}",
+        serde_json::to_string_pretty(value).map_err(Failure::refused)?
+    );
+    Ok(())
+}
+
+/// A service name as it may stand in a path.
+fn segment(name: &str) -> Result<&str, Failure> {
+    let plain = !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    plain.then_some(name).ok_or_else(|| {
+        Failure::usage(format!(
+            "`{name}` is not a service name; `serin status` lists them"
+        ))
+    })
+}
+
+/// A running Serin: where its admin listener is, and the token.
+struct Admin {
+    address: SocketAddr,
+    token: String,
+}
+
+impl Admin {
+    fn find(at: &Where) -> Result<Admin, Failure> {
+        if let (Some(address), Some(file)) = (at.admin, &at.token_file) {
+            return Ok(Admin {
+                address,
+                token: plane::read_token(file)?,
+            });
+        }
+        let place = plane::Place::of_file(&at.file)?;
+        let file = at.token_file.clone().unwrap_or_else(|| place.token_file());
+        Ok(Admin {
+            address: place.admin,
+            token: plane::read_token(&file)?,
+        })
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.call(Method::GET, path, Vec::new(), None)
+    }
+
+    fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        cause: Option<&str>,
+    ) -> Result<T, Failure> {
+        let (status, answer) = local_runtime()?.block_on(self.exchange(method, path, body, cause))?;
+        if status.is_success() {
+            return serde_json::from_slice(&answer).map_err(|e| {
+                Failure::refused(format!(
+                    "the answer of {} is not understood: {e}; are both of one version?",
+                    self.address
+                ))
+            });
+        }
+        Err(Failure::refused(refusal(status, &answer)))
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        cause: Option<&str>,
+    ) -> Result<(StatusCode, Bytes), Failure> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.address))
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
+            .header(names::HEADER_ACTOR, actor());
+        if let Some(cause) = cause {
+            request = request.header(names::HEADER_CAUSE, cause);
+        }
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|_| {
+            Failure::usage("the cause has characters that cannot be sent; use plain text on one line")
+        })?;
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let whole = async {
+            let response = client.request(request).await.map_err(|e| self.unreachable(&e))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_LIMIT)
+                .collect()
+                .await
+                .map_err(Failure::refused)?;
+            Ok((status, body.to_bytes()))
+        };
+        tokio::time::timeout(PATIENCE, whole)
+            .await
+            .unwrap_or_else(|_| Err(self.unreachable(&"no answer within 10 s")))
+    }
+
+    fn unreachable(&self, why: &dyn std::fmt::Display) -> Failure {
+        Failure::refused(format!(
+            "cannot reach Serin's admin listener on {}: {why}; is `serin run` running, with this file?",
+            self.address
+        ))
+    }
+}
+
+/// Who is asking: the login name, as the record will show it.
+fn actor() -> String {
+    let name = ["SERIN_ACTOR", "SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|v| std::env::var(v).ok());
+    name.filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_graphic()))
+        .unwrap_or_else(|| "someone".into())
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> String {
+    match serde_json::from_slice::<Refusal>(body) {
+        Ok(r) if r.faults.is_empty() => r.error,
+        Ok(r) => format!("{}\n{}", r.error, proxy::contract::fault::listing(&r.faults)),
+        Err(_) => format!("refused with status {status}"),
+    }
+}

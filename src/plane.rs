@@ -1,0 +1,170 @@
+//! `serin proxy`: the data plane alone. And what both long-running modes share: the file's place, the token, signals.
+
+use crate::{app::local_runtime, cli::ProxyArgs, fail::Failure};
+use proxy::{
+    contract::{admin::TOKEN_FILE, names},
+    source::file::{self, Loaded},
+};
+use std::{
+    fs,
+    io::{self, Write},
+    net::SocketAddr,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Name of the table cache in the state folder.
+const CACHE_FILE: &str = "table.json";
+
+/// `serin proxy`
+pub fn main(args: &ProxyArgs) -> Result<ExitCode, Failure> {
+    let place = Place::of_file(&args.file)?;
+    let token = match &args.token_file {
+        Some(file) => read_token(file)?,
+        None => place.token()?,
+    };
+    let mut options = proxy::Options::new(&args.file, token);
+    options.cache = args.cache.clone();
+    options.workers = args.workers;
+    let running = proxy::start(options).map_err(Failure::refused)?;
+    let at = running.addresses();
+    println!(
+        "proxy on http://{}, signals on http://{}, admin on http://{}",
+        at.listen, at.signals, at.admin
+    );
+    local_runtime()?.block_on(stop_signal());
+    running.wait();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+pub async fn stop_signal() {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals cannot be caught; stop the process with SIGKILL");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+/// Where a file, its state folder and its admin listener are.
+pub struct Place {
+    /// The state folder.
+    pub state: PathBuf,
+    /// The admin listener's address.
+    pub admin: SocketAddr,
+}
+
+impl Place {
+    /// Reads the file for it.
+    pub fn of_file(path: &Path) -> Result<Place, Failure> {
+        Ok(Place::of(path, &load(path)?))
+    }
+
+    /// Of a file that has been read.
+    pub fn of(path: &Path, loaded: &Loaded) -> Place {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Place {
+            state: folder.join(&loaded.file.controller.state),
+            admin: loaded.settings.admin,
+        }
+    }
+
+    /// Where the token is.
+    pub fn token_file(&self) -> PathBuf {
+        self.state.join(TOKEN_FILE)
+    }
+
+    /// Where the table cache is.
+    pub fn cache_file(&self) -> PathBuf {
+        self.state.join(CACHE_FILE)
+    }
+
+    /// The token: the one in the state folder, or a new one there.
+    pub fn token(&self) -> Result<String, Failure> {
+        let file = self.token_file();
+        match read_token(&file) {
+            Err(_) if !file.exists() => make_token(&self.state, &file),
+            found => found,
+        }
+    }
+}
+
+/// Reads and checks a file.
+pub fn load(path: &Path) -> Result<Loaded, Failure> {
+    file::load(path, names::PREFIX).map_err(|e| match path.exists() {
+        true => Failure::refused(e),
+        false => Failure::refused(format!(
+            "there is no file {0}; `serin run --example > {0}` makes one, `-f FILE` names another",
+            path.display()
+        )),
+    })
+}
+
+/// Reads a token file.
+pub fn read_token(file: &Path) -> Result<String, Failure> {
+    let text = fs::read_to_string(file).map_err(|e| {
+        Failure::refused(format!("cannot read the admin token {}: {e}; is `serin run` running with this state folder, by the same user?", file.display()))
+    })?;
+    let token = text.trim();
+    if token.len() < 16 || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Failure::refused(format!(
+            "{} does not hold a token of at least 16 plain characters; remove it, and the next start makes one",
+            file.display()
+        )));
+    }
+    Ok(token.to_owned())
+}
+
+/// Makes the state folder and a random token in it that only this user can read.
+fn make_token(folder: &Path, file: &Path) -> Result<String, Failure> {
+    let token: String = (0..4)
+        .map(|_| format!("{:016x}", rand::random::<u64>()))
+        .collect();
+    write_private(folder, file, &token).map_err(|e| {
+        Failure::refused(format!(
+            "cannot write the admin token {}: {e}; choose a writable controller.state folder",
+            file.display()
+        ))
+    })?;
+    Ok(token)
+}
+
+fn write_private(folder: &Path, file: &Path, text: &str) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let mut out = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)?;
+    writeln!(out, "{text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_token_is_made_once_and_private() {
+        let folder = std::env::temp_dir().join(format!("serin-token-{}", std::process::id()));
+        let place = Place {
+            state: folder.clone(),
+            admin: SocketAddr::from(([127, 0, 0, 1], 1)),
+        };
+        let token = place.token().unwrap();
+        assert_eq!((token.len(), place.token().unwrap()), (64, token));
+        assert_eq!(
+            fs::metadata(place.token_file()).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        fs::write(place.token_file(), "short").unwrap();
+        assert!(place.token().is_err());
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,0 +1,155 @@
+//! `serin run`: both planes in one process, for real backends given in a file.
+
+use crate::{
+    app::local_runtime,
+    cli::RunArgs,
+    fail::Failure,
+    plane::{self, Place, stop_signal},
+    view,
+};
+use hyper::{Response, StatusCode, body::Bytes};
+use proxy::contract::{admin::Refusal, release::Status};
+use std::{collections::BTreeMap, path::Path, process::ExitCode, sync::Arc};
+
+/// A file to start from. A test parses it.
+const EXAMPLE: &str = include_str!("example.toml");
+
+/// `serin run`
+pub fn main(args: &RunArgs) -> Result<ExitCode, Failure> {
+    if args.example {
+        print!("{EXAMPLE}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let loaded = plane::load(&args.file)?;
+    if args.check {
+        println!(
+            "{} is fine: {} service(s)",
+            args.file.display(),
+            loaded.file.service.len()
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    let place = Place::of(&args.file, &loaded);
+    let planes = Planes::start(&args.file, &place, None)?;
+    planes.announce();
+    local_runtime()?.block_on(planes.tell());
+    planes.stop();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Both planes, running.
+pub struct Planes {
+    /// The data plane.
+    pub proxy: proxy::Running,
+    /// The control plane.
+    pub controller: controller::Running,
+    state: String,
+}
+
+impl Planes {
+    /// 1. The controller's admin calls exist, 2. the proxy listens and answers them, 3. the controller begins.
+    pub fn start(file: &Path, place: &Place, workers: Option<usize>) -> Result<Planes, Failure> {
+        let token = place.token()?;
+        let state = controller::Options {
+            state: place.state.clone(),
+        };
+        let (handler, starter) = controller::prepare(state).map_err(Failure::refused)?;
+        let mut options = proxy::Options::new(file, token.clone());
+        options.cache = Some(place.cache_file());
+        options.workers = workers;
+        options.extra_admin = Some(Arc::new(move |request| {
+            let handler = handler.clone();
+            Box::pin(async move { handler.handle(request).await.unwrap_or_else(unknown) })
+        }));
+        let proxy = proxy::start(options).map_err(Failure::refused)?;
+        let at = proxy.addresses();
+        let addresses = controller::Addresses {
+            signals: at.signals,
+            admin: at.admin,
+            token,
+        };
+        let controller = starter.start(addresses).map_err(Failure::refused)?;
+        Ok(Planes {
+            proxy,
+            controller,
+            state: place.state.display().to_string(),
+        })
+    }
+
+    fn announce(&self) {
+        let at = self.proxy.addresses();
+        println!(
+            "serving on http://{}, {} worker(s)",
+            at.listen,
+            self.proxy.workers()
+        );
+        println!(
+            "signals on http://{}/metrics, admin on {}, state in {}",
+            at.signals, at.admin, self.state
+        );
+    }
+
+    /// Prints each decision, until a signal comes.
+    async fn tell(&self) {
+        let mut statuses = self.controller.statuses();
+        let mut told = BTreeMap::new();
+        let mut stop = Box::pin(stop_signal());
+        loop {
+            tokio::select! {
+                _ = &mut stop => return,
+                changed = statuses.changed() => {
+                    if changed.is_err() { return stop.await; }
+                    for s in statuses.borrow_and_update().iter() { news(s, &mut told); }
+                }
+            }
+        }
+    }
+
+    /// Drains the proxy, then ends the controller, so that the last counts are still judged.
+    pub fn stop(self) {
+        self.proxy.wait();
+        self.controller.stop();
+    }
+}
+
+/// The answer to a path that neither plane knows.
+fn unknown() -> Response<Bytes> {
+    let refusal = Refusal::because(
+        "there is no such call; GET /services, PATCH /services/NAME/annotations, GET /rollouts and POST /rollouts/NAME/command are there",
+    );
+    let mut response = Response::new(Bytes::from(serde_json::to_vec(&refusal).unwrap_or_default()));
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response
+}
+
+/// Prints the decisions of one service that have not been printed.
+pub fn news(status: &Status, told: &mut BTreeMap<String, f64>) {
+    let last = told.entry(status.service.clone()).or_insert(f64::NEG_INFINITY);
+    for d in status.decisions.iter().filter(|d| d.at > *last) {
+        println!(
+            "{}  {}: {} -> {}, weight {}: {}",
+            view::clock(d.at),
+            status.service,
+            d.from,
+            d.to,
+            d.weight,
+            d.reason
+        );
+    }
+    *last = status.decisions.iter().map(|d| d.at).fold(*last, f64::max);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proxy::contract::{names::PREFIX, policy::Policy};
+
+    #[test]
+    fn the_example_is_valid_and_states_the_true_defaults() {
+        let file = proxy::source::file::parse(EXAMPLE.to_owned(), PREFIX)
+            .unwrap()
+            .file;
+        assert_eq!(file.service[0].rollout, Policy::default());
+        assert_eq!(file.proxy, Default::default());
+    }
+}

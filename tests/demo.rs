@@ -1,0 +1,47 @@
+//! The three stories of `serin demo`, told to the end.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)] // a test that panics has found something
+
+mod support;
+
+use std::time::{Duration, Instant};
+use support::*;
+
+fn tell(fault: &str, end: &str) -> String {
+    let begin = Instant::now();
+    let out = serin(&["demo", "--plain", "--fault", fault]);
+    let text = stdout(&out);
+    println!("{text}");
+    assert_eq!(out.status.code(), Some(0), "{text}{}", stderr(&out));
+    assert!(begin.elapsed() < Duration::from_secs(90), "{:?}", begin.elapsed());
+    let last: Vec<&str> = text.lines().rev().take(2).collect();
+    assert!(last[1].starts_with(end), "{last:?}");
+    assert!(last[0].ends_with("This is how it should end."), "{last:?}");
+    assert!(
+        text.contains("alpha 0.01") && text.contains("soak"),
+        "the policy is printed"
+    );
+    text
+}
+
+#[test]
+fn a_good_release_is_promoted() {
+    let text = tell("none", "PROMOTED");
+    assert!(text.contains("and lost 0 requests"), "{text}");
+}
+
+#[test]
+fn errors_are_rolled_back_with_counts() {
+    assert!(tell("errors", "ROLLED BACK").contains(" bad of "));
+}
+
+#[test]
+fn late_errors_are_rolled_back() {
+    tell("late", "ROLLED BACK");
+}
+
+#[test]
+fn a_story_that_cannot_end_well_says_so() {
+    let out = serin(&["demo", "--plain", "--fault", "everything"]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(stderr(&out).contains("possible values"), "{}", stderr(&out));
+}
