@@ -10,7 +10,7 @@
 //! | `GET /rollouts`, `GET /rollouts/NAME` | | `[Status]`, `Status` ([`crate::release::Status`]) |
 //! | `POST /rollouts/NAME/command` | [`crate::release::Command`] | `Status` |
 //!
-//! Errors are 400 (malformed), 401 (token), 404 (name), 412 (`if-match` does not name the hash in force), 422
+//! Errors are 400 (malformed), 401 (token), 404 (name), 409 (a command that the phase does not allow), 412 (`if-match` does not name the hash in force), 422
 //! (refused, with every fault), each with a [`Refusal`]. The last two rows are the controller's.
 
 use crate::{Fault, annotations::Annotations, file::ServiceEntry};

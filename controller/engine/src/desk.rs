@@ -164,8 +164,7 @@ impl<'a> Desk<'a> {
         if stage.phase().is_final() {
             return Duration::from_millis(QUIET_MS);
         }
-        let to_next = |now_ms: u64| 1000 - now_ms % 1000 + AFTER_SECOND_MS;
-        let next = self.seen.clocks().map(to_next).min().unwrap_or(ACTIVE_MS);
+        let next = self.seen.clocks().map(to_next_counts).min().unwrap_or(ACTIVE_MS);
         Duration::from_millis(next.clamp(LEAST_MS, ACTIVE_MS))
     }
 
@@ -210,11 +209,37 @@ impl<'a> Desk<'a> {
     }
 }
 
+/// Milliseconds until a proxy's next second can be read.
+fn to_next_counts(now_ms: u64) -> u64 {
+    (999 + AFTER_SECOND_MS - now_ms % 1000) % 1000 + 1
+}
+
 /// What was lost is said once more than it is recorded: a reader of either must see it.
 fn with_loss(reason: String, lost: Option<String>) -> String {
     match lost {
         Some(lost) if reason.is_empty() => lost,
         Some(lost) => format!("{reason} ({lost})"),
         None => reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_look_is_soon_after_the_end_of_a_second() {
+        for (now, wait) in [
+            (0, 30),
+            (5, 25),
+            (29, 1),
+            (30, 1000),
+            (31, 999),
+            (755, 275),
+            (999, 31),
+            (7_010, 20),
+        ] {
+            assert_eq!(to_next_counts(now), wait, "{now}");
+        }
     }
 }

@@ -50,6 +50,8 @@ pub enum Told {
         process: String,
         /// Milliseconds on the process's own clock.
         now_ms: u64,
+        /// The second from which on cohorts were asked for: earlier ones may be missing here.
+        since: u64,
         /// The counts of the service.
         page: ServicePage,
     },

@@ -136,6 +136,7 @@ fn check_history(world: &World) {
     let numbers: Vec<u64> = world.history.iter().map(|d| d.number).collect();
     let expected: Vec<u64> = (1..=numbers.len() as u64).collect();
     assert_eq!(numbers, expected, "{:#?}", world.history);
+    check_ramp(world);
     let by_people = world.history.iter().any(|d| d.by != CONTROLLER);
     for to in [Phase::RolledBack, Phase::Succeeded] {
         let times = world
@@ -147,6 +148,24 @@ fn check_history(world: &World) {
     }
     if let Some(at) = world.history.iter().position(|d| d.to == Phase::RollingBack) {
         assert!(by_people || world.history[at..].iter().all(|d| d.weight.is_none()));
+    }
+}
+
+/// Steps of at least half as much again, at least five seconds apart.
+fn check_ramp(world: &World) {
+    let mut ramp: Vec<_> = world
+        .history
+        .iter()
+        .filter(|d| d.to == Phase::Shifting && d.by == CONTROLLER)
+        .collect();
+    ramp.dedup_by_key(|d| d.weight);
+    for pair in ramp.windows(2).filter(|p| p[1].from == Phase::Shifting) {
+        assert!(
+            pair[1].weight.share() >= 1.498 * pair[0].weight.share(),
+            "{:#?}",
+            pair[1]
+        );
+        assert!(pair[1].at - pair[0].at >= 5.0, "{:#?}", pair[1]);
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) struct Scrape {
 pub(crate) struct Reading {
     name: String,
     now: f64,
+    since: u64,
     page: Result<Page, (f64, String)>,
 }
 
@@ -47,7 +48,8 @@ impl Scrape {
 
     /// Reads the cohorts from second `since` on. A failure is remembered with its beginning.
     pub async fn read(&mut self, since: Option<u64>, now: f64) -> Reading {
-        let page = match self.page(since.unwrap_or(NO_COHORTS)).await {
+        let since = since.unwrap_or(NO_COHORTS);
+        let page = match self.page(since).await {
             Ok(page) => {
                 self.missing_since = None;
                 Ok(page)
@@ -57,6 +59,7 @@ impl Scrape {
         Reading {
             name: self.name.clone(),
             now,
+            since,
             page,
         }
     }
@@ -90,6 +93,7 @@ impl Reading {
                 Some(counts) => Told::Page {
                     process: page.process.clone(),
                     now_ms: page.now_ms,
+                    since: self.since,
                     page: counts.clone(),
                 },
                 None => Told::Missing {

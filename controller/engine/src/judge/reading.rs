@@ -60,6 +60,7 @@ struct Report<'a> {
     proxy: &'a str,
     process: &'a str,
     now_ms: u64,
+    since: u64,
     page: &'a ServicePage,
 }
 
@@ -81,7 +82,7 @@ impl Stream {
 
     /// Closes the block when this cohort was drawn under another split.
     fn turn_to(&mut self, cohort: &Cohort) -> Option<Counts> {
-        let same = |d: &Drawn| d.hash == cohort.hash && (d.share - cohort.share).abs() < SAME_SHARE;
+        let same = |d: &Drawn| d.hash == cohort.hash && is_same(d.share, cohort.share);
         if self.drawn.as_ref().is_some_and(same) {
             return None;
         }
@@ -95,6 +96,10 @@ impl Stream {
     /// Seconds that have fallen out of the ring are a gap: they count nowhere.
     fn skip_gap(&mut self, now_ms: u64) {
         self.next = self.next.max((now_ms / 1000).saturating_sub(RING_SECONDS - 1));
+    }
+
+    fn is_at(&self, share: f64) -> bool {
+        is_same(self.share(), share)
     }
 
     fn share(&self) -> f64 {
@@ -112,8 +117,11 @@ pub(super) fn read(judge: &mut Judge, seen: &Observation, terms: &Terms) {
     for told in told(seen) {
         let mut stream = take_stream(judge, &told);
         stream.skip_gap(told.now_ms);
-        let first = told.page.cohorts.partition_point(|c| c.second < stream.next);
-        read_page(judge, &mut stream, &told, first, terms);
+        // A page that begins later says nothing about the seconds before: they are no empty seconds.
+        if told.since <= stream.next {
+            let first = told.page.cohorts.partition_point(|c| c.second < stream.next);
+            read_page(judge, &mut stream, &told, first, terms);
+        }
         judge.streams.push(stream);
     }
     judge.streams.sort_by(|a, b| a.proxy.cmp(&b.proxy));
@@ -124,11 +132,13 @@ fn told(seen: &Observation) -> impl Iterator<Item = Report<'_>> {
         Told::Page {
             process,
             now_ms,
+            since,
             page,
         } => Some(Report {
             proxy: &p.name,
             process,
             now_ms: *now_ms,
+            since: *since,
             page,
         }),
         Told::Missing { .. } => None,
@@ -217,6 +227,7 @@ impl Judge {
             self.recent.advance();
         }
         let time = if leads { 1.0 } else { 0.0 };
+        let whole = stream.is_at(terms.share) && cohorts.iter().all(|c| is_same(c.share, terms.share));
         if cohorts.is_empty() {
             let closed = stream.block.push(1.0, &Counts::default());
             self.tick(time, closed.as_slice());
@@ -226,7 +237,10 @@ impl Judge {
             self.cohort(stream, cohort, age, (first, first * time));
         }
         if leads {
-            self.count_second(stream.share(), terms);
+            // A second in which the weight changed, or before which it was another, is not wholly at this weight.
+            self.at_weight += u64::from(whole);
+            self.soaked += u64::from(terms.soaks && stream.share() > 0.0);
+            self.spent += u64::from(terms.spends);
         }
     }
 
@@ -245,14 +259,10 @@ impl Judge {
         self.errors.tick(dt, blocks);
         self.worse |= self.log_rollback() >= self.rollback_at();
     }
+}
 
-    /// A second counts for its last split: traffic must have come under it.
-    fn count_second(&mut self, share: f64, terms: &Terms) {
-        let at_weight = (share - terms.share).abs() < SAME_SHARE;
-        self.at_weight += u64::from(at_weight);
-        self.soaked += u64::from(terms.soaks && share > 0.0);
-        self.spent += u64::from(terms.spends);
-    }
+fn is_same(a: f64, b: f64) -> bool {
+    (a - b).abs() < SAME_SHARE
 }
 
 fn counts(cohort: &Cohort, age: Age) -> Counts {
@@ -280,4 +290,221 @@ pub(super) fn before(seen: &Observation) -> (Arm, f64) {
 
 fn arm(minute: &Minute) -> Arm {
     Arm::new(minute.started, minute.bad.min(minute.started))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{judge::Risk, observation::Proxy, plan::Plan};
+    use contract::file::ServiceEntry;
+
+    const TERMS: Terms = Terms {
+        outcome_age: 5.0,
+        share: 0.1,
+        soaks: true,
+        spends: true,
+    };
+
+    fn page(cohorts: Vec<Cohort>) -> ServicePage {
+        ServicePage {
+            hash: "h".into(),
+            share: 0.1,
+            inflight: [0, 0],
+            endpoints: [1, 1],
+            guard: None,
+            cohorts,
+            history: vec![Minute {
+                minute: 0,
+                started: 600,
+                bad: 6,
+            }],
+        }
+    }
+
+    /// A second with 9 stable and `canary` requests, of which `bad` are bad and `pending` have not ended.
+    fn cohort(second: u64, hash: &str, (canary, bad, pending): (u64, u64, u64)) -> Cohort {
+        let tally = |started, bad, pending| Tally {
+            started,
+            finished: started - pending,
+            bad: Bad {
+                by_1s: 0,
+                by_5s: bad,
+                by_30s: bad,
+                ever: bad,
+            },
+            ..Tally::default()
+        };
+        let tracks = [tally(9, 0, 0), tally(canary, bad, pending)];
+        Cohort {
+            second,
+            hash: hash.into(),
+            share: 0.1,
+            tracks,
+        }
+    }
+
+    fn seen(told: &[(&str, &str, u64, Vec<Cohort>)]) -> Observation {
+        let mut seen = Observation::nothing(0.0);
+        seen.proxies = told
+            .iter()
+            .map(|(proxy, process, now_ms, cohorts)| Proxy {
+                name: (*proxy).into(),
+                told: Told::Page {
+                    process: (*process).into(),
+                    now_ms: *now_ms,
+                    since: 0,
+                    page: page(cohorts.clone()),
+                },
+            })
+            .collect();
+        seen
+    }
+
+    fn judge(start: &Observation) -> Judge {
+        let plan = Plan::of(&ServiceEntry::default()).unwrap();
+        Judge::start(
+            &plan,
+            Risk {
+                alpha: 0.01,
+                beta: 0.05,
+            },
+            start,
+        )
+    }
+
+    fn canary(judge: &Judge) -> (u64, u64) {
+        (judge.totals.canary.n, judge.totals.canary.x)
+    }
+
+    #[test]
+    fn a_second_is_published_once_whole_and_in_order() {
+        let at = |now, cohorts: &[Cohort]| seen(&[("p", "1", now, cohorts.to_vec())]);
+        let mut judge = judge(&at(10_000, &[]));
+        let (first, second) = (cohort(10, "h", (4, 1, 0)), cohort(11, "h", (4, 0, 0)));
+        judge.read(&at(10_900, std::slice::from_ref(&first)), &TERMS);
+        assert_eq!(canary(&judge), (0, 0), "the second has not ended");
+        judge.read(&at(11_010, std::slice::from_ref(&first)), &TERMS);
+        assert_eq!(canary(&judge), (0, 0), "workers may still count");
+        for _ in 0..3 {
+            judge.read(&at(11_030, std::slice::from_ref(&first)), &TERMS);
+            assert_eq!(canary(&judge), (4, 1), "once");
+        }
+        judge.read(&at(12_030, &[first, second]), &TERMS);
+        assert_eq!((canary(&judge), judge.seconds, judge.since()), ((8, 1), 2, 12));
+    }
+
+    #[test]
+    fn pending_requests_hold_up_later_seconds_until_the_outcome_age() {
+        let cohorts = vec![cohort(10, "h", (4, 1, 2)), cohort(11, "h", (4, 0, 0))];
+        let at = |now| seen(&[("p", "1", now, cohorts.clone())]);
+        let mut judge = judge(&at(10_000));
+        judge.read(&at(15_900), &TERMS);
+        assert_eq!(canary(&judge), (0, 0));
+        judge.read(&at(16_030), &TERMS);
+        assert_eq!(canary(&judge), (8, 1), "what is pending counts as it stands");
+        let late = vec![cohort(10, "h", (4, 4, 0))];
+        judge.read(&seen(&[("p", "1", 17_500, late)]), &TERMS);
+        assert_eq!(canary(&judge), (8, 1), "late data are discarded");
+    }
+
+    #[test]
+    fn the_age_that_counts_depends_on_ages_alone() {
+        assert_eq!(Age::of(300, 1_000), Age::By1s);
+        assert_eq!(Age::of(60_000, 5_000), Age::By5s);
+        assert_eq!(Age::of(9_000, 10_000), Age::Ever);
+        assert_eq!(Age::of(12_000, 10_000), Age::Ever);
+        assert_eq!(Age::of(12_001, 10_000), Age::By5s);
+        assert_eq!(Age::of(90_000, 40_000), Age::By30s);
+    }
+
+    #[test]
+    fn seconds_without_requests_are_time_and_seconds_out_of_the_ring_are_not() {
+        let at = |now| seen(&[("p", "1", now, Vec::new())]);
+        let mut judge = judge(&at(10_000));
+        judge.read(&at(30_030), &TERMS);
+        assert_eq!((judge.seconds, judge.since()), (20, 30));
+        judge.read(&at(1_000_030), &TERMS);
+        assert_eq!((judge.seconds, judge.since()), (20 + RING_SECONDS - 1, 1000));
+    }
+
+    #[test]
+    fn a_page_that_begins_later_is_no_silence() {
+        let mut judge = judge(&seen(&[("p", "1", 10_000, Vec::new())]));
+        let mut later = seen(&[("p", "1", 20_030, Vec::new())]);
+        if let Told::Page { since, .. } = &mut later.proxies[0].told {
+            *since = 15;
+        }
+        judge.read(&later, &TERMS);
+        assert_eq!((judge.seconds, judge.since()), (0, 10));
+    }
+
+    #[test]
+    fn a_new_process_is_a_new_stream_without_the_gap() {
+        let mut judge = judge(&seen(&[("p", "1", 500_000, Vec::new())]));
+        judge.read(
+            &seen(&[("p", "1", 502_030, vec![cohort(500, "h", (1, 0, 0))])]),
+            &TERMS,
+        );
+        judge.read(
+            &seen(&[("p", "2", 3_000, vec![cohort(1, "h", (4, 4, 0))])]),
+            &TERMS,
+        );
+        assert_eq!((judge.since(), judge.seconds), (3, 2));
+        judge.read(
+            &seen(&[("p", "2", 4_030, vec![cohort(3, "h", (4, 0, 0))])]),
+            &TERMS,
+        );
+        assert_eq!((canary(&judge), judge.seconds), ((5, 0), 3));
+    }
+
+    #[test]
+    fn a_block_closes_before_another_split() {
+        let cohorts = vec![
+            cohort(10, "h", (1, 1, 0)),
+            cohort(10, "i", (1, 0, 0)),
+            cohort(11, "i", (1, 0, 0)),
+        ];
+        let mut judge = judge(&seen(&[("p", "1", 10_000, Vec::new())]));
+        judge.read(&seen(&[("p", "1", 11_030, cohorts[..2].to_vec())]), &TERMS);
+        assert_eq!(
+            (judge.errors.canary().n, judge.seconds),
+            (1, 1),
+            "the first block closed with one canary request"
+        );
+        judge.read(&seen(&[("p", "1", 12_030, cohorts)]), &TERMS);
+        assert_eq!(
+            (judge.errors.canary().n, judge.seconds),
+            (3, 2),
+            "the second one with two"
+        );
+    }
+
+    #[test]
+    fn two_proxies_share_one_clock() {
+        let both = |now, n| {
+            let cohorts: Vec<Cohort> = (0..n).map(|i| cohort(i, "h", (2, 0, 0))).collect();
+            let later = cohorts
+                .iter()
+                .map(|c| Cohort {
+                    second: c.second + 100,
+                    ..c.clone()
+                })
+                .collect();
+            seen(&[("p", "1", now, cohorts), ("q", "2", now + 100_000, later)])
+        };
+        let mut judge = judge(&both(0, 0));
+        judge.read(&both(10_030, 10), &TERMS);
+        assert_eq!((judge.seconds, canary(&judge), judge.soaked), (10, (40, 0), 10));
+        assert_eq!(judge.rate(), 22.0);
+    }
+
+    #[test]
+    fn the_past_of_stable_is_the_baseline_and_the_first_rate() {
+        let (arm, rate) = before(&seen(&[
+            ("p", "1", 30_000, Vec::new()),
+            ("q", "2", 60_000, Vec::new()),
+        ]));
+        assert_eq!(arm, Arm::new(1200, 12));
+        assert_eq!(rate, 20.0 + 10.0);
+    }
 }

@@ -311,6 +311,7 @@ impl World {
         Told::Page {
             process: format!("process-{}", self.process),
             now_ms: self.own_ms(),
+            since,
             page,
         }
     }
