@@ -4,6 +4,7 @@ use crate::{
     balance,
     choose::{self, Choice, choose},
     error::Failure,
+    front::Peer,
     headers::{self, Journey},
     meter,
     pool::{Busy, Lease},
@@ -16,7 +17,7 @@ use crate::{
 use contract::names::{HEADER_DEBUG, HEADER_ERROR, HEADER_REASON, HEADER_TRACK, Reason, Track};
 use std::{
     future::{Future, poll_fn},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     pin::pin,
     rc::Rc,
     task::Poll,
@@ -35,7 +36,7 @@ struct Plan {
 }
 
 /// Answers one request. Whatever goes wrong becomes an answer too.
-pub async fn handle<U: Upload>(worker: &Rc<Worker>, request: &Request, peer: IpAddr, upload: U) -> Answer<U> {
+pub async fn handle<U: Upload>(worker: &Rc<Worker>, request: &Request, peer: &Peer, upload: U) -> Answer<U> {
     let start = Instant::now();
     let view = worker.view();
     let Some(lane) = view.find(request.host()) else {
@@ -44,7 +45,12 @@ pub async fn handle<U: Upload>(worker: &Rc<Worker>, request: &Request, peer: IpA
     if headers::loops(request, &worker.shared.via) {
         return stray(worker, request, Failure::Loop);
     }
-    let choice = choose(&lane.route.rules, request, peer, &mut Lot { worker, lane });
+    let choice = choose(
+        &lane.route.rules,
+        request,
+        peer.address,
+        &mut Lot { worker, lane },
+    );
     let plan = plan(lane, request, choice, start);
     let mut answer = match plan {
         Ok(plan) => {
@@ -141,7 +147,7 @@ struct Trip<'a> {
     worker: &'a Rc<Worker>,
     lane: &'a Rc<Lane>,
     request: &'a Request,
-    peer: IpAddr,
+    peer: &'a Peer,
     start: Instant,
 }
 

@@ -1,5 +1,6 @@
 //! What a request carries on its way to the backend, and an answer on its way back. Pure.
 
+use crate::front::Peer;
 use crate::wire::{
     body::Framing,
     lines::Lines,
@@ -8,13 +9,12 @@ use crate::wire::{
     request::{Protocol, Request},
 };
 use contract::names;
-use std::net::IpAddr;
 
 /// What the headers of a forwarded request say beside what the client said.
 #[derive(Debug)]
 pub struct Journey<'a> {
-    /// The client's address.
-    pub peer: IpAddr,
+    /// The client.
+    pub peer: &'a Peer,
     /// Our name in `via`, unique to this process.
     pub via: &'a str,
     /// Randomness for identities that the client did not bring.
@@ -25,11 +25,7 @@ pub struct Journey<'a> {
 pub fn request(request: &Request, journey: &Journey<'_>, out: &mut Vec<u8>) {
     start_line(request, out);
     line(out, "host", request.host());
-    for (class, name, value) in request.lines.iter() {
-        if passes(class) {
-            field(out, name, value);
-        }
-    }
+    request.lines.copy(out, passes);
     framing(request, out);
     forwarding(request, journey, out);
     identities(request, journey, out);
@@ -94,7 +90,7 @@ fn forwarding(request: &Request, journey: &Journey<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(b", ");
         }
     }
-    address(journey.peer.to_canonical(), out);
+    out.extend_from_slice(journey.peer.text());
     out.extend_from_slice(b"\r\n");
     if !request.lines.has(Name::ForwardedProto) {
         line(out, "x-forwarded-proto", b"http");
@@ -105,46 +101,37 @@ fn forwarding(request: &Request, journey: &Journey<'_>, out: &mut Vec<u8>) {
     line(out, "via", journey.via.as_bytes());
 }
 
-fn address(peer: IpAddr, out: &mut Vec<u8>) {
-    match peer {
-        // Written by hand: formatting costs ten times as much.
-        IpAddr::V4(a) => {
-            for (i, octet) in a.octets().into_iter().enumerate() {
-                if i > 0 {
-                    out.push(b'.');
-                }
-                decimal(octet.into(), out);
-            }
-        }
-        IpAddr::V6(a) => out.extend_from_slice(a.to_string().as_bytes()),
-    }
-}
-
 /// `x-request-id` and `traceparent` (W3C Trace Context) are begun when the client brought none. A trace that begins
 /// here is not sampled: Serin exports no spans, and must not make everybody else export theirs.
 fn identities(request: &Request, journey: &Journey<'_>, out: &mut Vec<u8>) {
     let [a, b, c] = journey.random;
+    let id = Digits([a, b]);
     if !request.lines.has(Name::RequestId) {
-        out.extend_from_slice(b"x-request-id: ");
-        hex(a, out);
-        hex(b, out);
-        out.extend_from_slice(b"\r\n");
+        line(out, "x-request-id", &id.text::<32>());
     }
     if !request.lines.has(Name::Trace) {
-        out.extend_from_slice(b"traceparent: 00-");
-        hex(a, out);
-        hex(b, out);
-        out.push(b'-');
         // An identity of nothing but zeros is invalid.
-        hex(c | 1, out);
-        out.extend_from_slice(b"-00\r\n");
+        let span = Digits([c | 1]);
+        let mut text = *b"00-________________________________-________________-00";
+        text[3..35].copy_from_slice(&id.text::<32>());
+        text[36..52].copy_from_slice(&span.text::<16>());
+        line(out, "traceparent", &text);
     }
 }
 
-/// Sixteen hexadecimal digits, eight octets at a time: a loop over single digits costs five times as much.
-fn hex(n: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(&spread((n >> 32) as u32));
-    out.extend_from_slice(&spread(n as u32));
+/// Numbers as hexadecimal digits, eight at a time: a loop over single digits costs five times as much.
+struct Digits<const N: usize>([u64; N]);
+
+impl<const N: usize> Digits<N> {
+    /// `T` must be 16 times `N`; what does not fit is left out.
+    fn text<const T: usize>(&self) -> [u8; T] {
+        let mut text = [b'0'; T];
+        let halves = self.0.iter().flat_map(|n| [(n >> 32) as u32, *n as u32]);
+        for (place, half) in text.chunks_exact_mut(8).zip(halves) {
+            place.copy_from_slice(&spread(half));
+        }
+        text
+    }
 }
 
 /// The eight hexadecimal digits of `n`, without a table.
@@ -173,11 +160,7 @@ pub fn via(process: &str) -> String {
 
 /// Writes the lines of an answer that go on to the client.
 pub fn answer(lines: &Lines, out: &mut Vec<u8>) {
-    for (class, name, value) in lines.iter() {
-        if answer_passes(class) {
-            field(out, name, value);
-        }
-    }
+    lines.copy(out, answer_passes);
 }
 
 /// Whether a line of an answer goes on: not the hop-by-hop ones, and the length is written anew.
@@ -221,7 +204,7 @@ mod tests {
         let bytes = Bytes::copy_from_slice(head.as_bytes());
         let (parsed, _) = Request::parse(&bytes).unwrap().unwrap();
         let journey = Journey {
-            peer: [192, 0, 2, 7].into(),
+            peer: &Peer::new([192, 0, 2, 7].into()),
             via: "1.1 serin-x",
             random: [1, 0xabc, 0],
         };
@@ -275,9 +258,7 @@ mod tests {
     #[test]
     fn digits_are_those_of_the_standard_library() {
         for n in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX, 0xf0e1_d2c3_b4a5_9687] {
-            let mut out = Vec::new();
-            hex(n, &mut out);
-            assert_eq!(out, format!("{n:016x}").as_bytes());
+            assert_eq!(Digits([n]).text::<16>(), format!("{n:016x}").as_bytes());
         }
     }
 }

@@ -36,6 +36,8 @@ const REFRESH: Duration = Duration::from_secs(10);
 pub struct Options {
     /// The watched file.
     pub file: PathBuf,
+    /// Instead of a file: its text. Nothing is read or watched; [`Running::reload`] changes it.
+    pub text: Option<String>,
     /// Prefix of the annotation keys.
     pub prefix: String,
     /// Token of the admin listener; an empty one lets nobody in.
@@ -61,6 +63,7 @@ impl Options {
     pub fn new(file: impl Into<PathBuf>, token: impl Into<String>) -> Options {
         Options {
             file: file.into(),
+            text: None,
             prefix: contract::names::PREFIX.to_owned(),
             token: token.into(),
             cache: None,
@@ -70,6 +73,15 @@ impl Options {
             signals: None,
             admin: None,
             workers: None,
+        }
+    }
+
+    /// The file, read and checked; or the text in its place.
+    fn load(&self) -> Result<file::Loaded, StartError> {
+        match &self.text {
+            None => file::load(&self.file, &self.prefix).map_err(StartError::Load),
+            Some(text) => file::parse(text.clone(), &self.prefix)
+                .map_err(|faults| StartError::Load(LoadError::Faults(self.file.clone(), faults))),
         }
     }
 
@@ -146,7 +158,7 @@ pub struct Running {
 /// # Errors
 /// Whatever stands in the way, with address or key and the remedy; nothing is left running.
 pub fn start(options: Options) -> Result<Running, StartError> {
-    let loaded = file::load(&options.file, &options.prefix).map_err(StartError::Load)?;
+    let loaded = options.load()?;
     let mut settings = options.over(loaded.settings.clone())?;
     let (listen, listeners) = listen::listeners(settings.listen, settings.workers)
         .map_err(|e| StartError::Listen("listen", settings.listen, e))?;
@@ -232,7 +244,11 @@ impl Desk {
 
     async fn run(self, ready: std::sync::mpsc::SyncSender<io::Result<()>>) {
         self.control.refresh().await;
-        let watch = Watch::new(&self.options.file);
+        let watch = self
+            .options
+            .text
+            .is_none()
+            .then(|| Watch::new(&self.options.file));
         let _ = ready.send(Ok(()));
         let signals = Signals {
             shared: Arc::clone(&self.shared),
@@ -245,7 +261,9 @@ impl Desk {
         };
         tokio::task::spawn_local(server::serve(self.signals, async move |r| signals.answer(&r)));
         tokio::task::spawn_local(server::serve(self.admin, async move |r| admin.answer(r).await));
-        tokio::task::spawn_local(follow(Arc::clone(&self.control), self.options.file, watch));
+        if let Some(watch) = watch {
+            tokio::task::spawn_local(follow(Arc::clone(&self.control), self.options.file, watch));
+        }
         tokio::task::spawn_local(refresh(self.control));
         while self.shared.phase() != Phase::Ended {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -302,6 +320,14 @@ impl Running {
     /// The state behind the table: what admin calls do, without the way over a socket.
     pub fn control(&self) -> &Arc<Control> {
         &self.control
+    }
+
+    /// Puts another text in the place of the file's.
+    ///
+    /// # Errors
+    /// Its faults; the last good one stays in force.
+    pub async fn reload(&self, text: String) -> Result<bool, Vec<Fault>> {
+        self.control.reload(text).await
     }
 
     /// The evidence since a second of the process.

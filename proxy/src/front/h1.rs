@@ -5,6 +5,7 @@
 use crate::{
     clock::Alarm,
     error::Failure,
+    front::Peer,
     handle::{handle, refusal},
     headers, meter,
     stream::{Answer, Download},
@@ -22,7 +23,6 @@ use bytes::{Buf, Bytes};
 use http::StatusCode;
 use std::{
     future::poll_fn,
-    net::IpAddr,
     rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -75,7 +75,7 @@ enum Next {
 }
 
 /// Serves a connection to its end.
-pub async fn serve(worker: &Rc<Worker>, mut stream: TcpStream, peer: IpAddr, first: Bytes, alarm: Alarm) {
+pub async fn serve(worker: &Rc<Worker>, mut stream: TcpStream, peer: &Peer, first: Bytes, alarm: Alarm) {
     let (read, mut write) = stream.split();
     let mut inlet = Inlet {
         read,
@@ -106,7 +106,7 @@ async fn exchange(
     inlet: &mut Inlet<'_>,
     write: &mut WriteHalf<'_>,
     request: &Request,
-    peer: IpAddr,
+    peer: &Peer,
 ) -> Next {
     if request.expects && inlet.rest.is_empty() && interim(write).await.is_err() {
         return Next::Close;

@@ -3,6 +3,7 @@
 use crate::{
     clock::Alarm,
     error::Failure,
+    front::Peer,
     handle::{handle, refusal},
     headers, meter,
     stream::{Answer, Download},
@@ -28,7 +29,6 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     io,
-    net::IpAddr,
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, ready},
@@ -59,11 +59,11 @@ where
 }
 
 /// Serves a connection to its end.
-pub async fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: IpAddr, first: Bytes, alarm: Alarm) {
+pub async fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: Rc<Peer>, first: Bytes, alarm: Alarm) {
     alarm.clear();
     let service = service_fn(|r: http::Request<Incoming>| {
-        let worker = Rc::clone(worker);
-        async move { Ok::<_, Infallible>(exchange(&worker, r, peer).await) }
+        let (worker, peer) = (Rc::clone(worker), Rc::clone(&peer));
+        async move { Ok::<_, Infallible>(exchange(&worker, r, &peer).await) }
     });
     let mut builder = hyper::server::conn::http2::Builder::new(Here);
     builder
@@ -87,7 +87,7 @@ pub async fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: IpAddr, first: 
         Poll::Pending
     });
     if let Err(e) = end.await {
-        tracing::debug!("an HTTP/2 connection of {peer} ended: {e}");
+        tracing::debug!("an HTTP/2 connection of {} ended: {e}", peer.address);
     }
 }
 
@@ -95,7 +95,7 @@ pub async fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: IpAddr, first: 
 async fn exchange(
     worker: &Rc<Worker>,
     request: http::Request<Incoming>,
-    peer: IpAddr,
+    peer: &Peer,
 ) -> http::Response<Outcome> {
     let (parts, body) = request.into_parts();
     let upload = Stream {
@@ -188,7 +188,9 @@ impl Block {
             return Err(Failure::HeaderTooLarge);
         }
         let (n, _) = self.text(name)?;
+        self.text(b": ")?;
         let (v, _) = self.text(value)?;
+        self.text(b"\r\n")?;
         self.places
             .push(Name::of(name), n.into(), name.len(), v.into(), value.len());
         Ok(())
@@ -207,8 +209,9 @@ impl Block {
         self.line(b"cookie", &crumbs.join(&b"; "[..]))
     }
 
-    fn done(self) -> Lines {
-        self.places.over(self.text.freeze())
+    fn done(mut self) -> Lines {
+        self.text.extend_from_slice(b"\r\n");
+        self.places.over(self.text.freeze(), true)
     }
 }
 

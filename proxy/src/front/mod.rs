@@ -5,23 +5,55 @@ pub mod h2;
 
 use crate::{clock::Alarm, wire::reader, worker::Worker};
 use bytes::Bytes;
-use std::{future::poll_fn, net::IpAddr, rc::Rc, task::Poll};
+use std::{future::poll_fn, io::Write, net::IpAddr, rc::Rc, task::Poll};
 use tokio::net::TcpStream;
 
 /// What an HTTP/2 client sends first (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// Who is at the other end, with the text of the address: written once a connection, sent with each request.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The address; an IPv4 address is one also where it comes as IPv6.
+    pub address: IpAddr,
+    text: [u8; 45],
+    length: usize,
+}
+
+impl Peer {
+    /// The client of this address.
+    pub fn new(address: IpAddr) -> Peer {
+        let address = address.to_canonical();
+        let mut text = [0; 45];
+        let mut room = &mut text[..];
+        // 45 octets hold every address.
+        let _ = write!(room, "{address}");
+        let length = 45 - room.len();
+        Peer {
+            address,
+            text,
+            length,
+        }
+    }
+
+    /// The address as text.
+    pub fn text(&self) -> &[u8] {
+        self.text.get(..self.length).unwrap_or_default()
+    }
+}
+
 /// Serves one client connection to its end.
 pub async fn serve(worker: Rc<Worker>, mut stream: TcpStream, peer: IpAddr) {
+    let peer = Peer::new(peer);
     let alarm = worker.clock.alarm();
     alarm.set(worker.settings.header_timeout);
     let Some(first) = first(&worker, &mut stream, &alarm).await else {
         return;
     };
     if first.starts_with(PREFACE) {
-        h2::serve(&worker, stream, peer, first, alarm).await;
+        h2::serve(&worker, stream, Rc::new(peer), first, alarm).await;
     } else {
-        h1::serve(&worker, stream, peer, first, alarm).await;
+        h1::serve(&worker, stream, &peer, first, alarm).await;
     }
 }
 

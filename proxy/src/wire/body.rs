@@ -202,7 +202,7 @@ fn parse_trailers(section: Vec<u8>) -> Result<Lines, &'static str> {
     match httparse::parse_headers(&section, &mut headers) {
         Ok(httparse::Status::Complete((_, found))) => {
             let places = lines::places(&section, found);
-            Ok(places.over(section.into()))
+            Ok(places.over(section.into(), true))
         }
         _ => Err("a trailer line is malformed"),
     }

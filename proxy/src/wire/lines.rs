@@ -21,6 +21,8 @@ pub struct Lines {
     places: Vec<Place>,
     /// One bit for each class that occurs.
     seen: u32,
+    /// Whether every line ends in a carriage return and a line feed, so that runs of lines can be copied whole.
+    clean: bool,
 }
 
 /// A list of header lines under construction, over a block that is not yet frozen.
@@ -51,9 +53,10 @@ impl Places {
         });
     }
 
-    /// The lines over their block.
-    pub fn over(self, block: Bytes) -> Lines {
+    /// The lines over their block, which ends in an empty line. `clean`: no line ends in a bare line feed.
+    pub fn over(self, block: Bytes, clean: bool) -> Lines {
         Lines {
+            clean,
             block,
             places: self.places,
             seen: self.seen,
@@ -68,6 +71,36 @@ impl Lines {
             let name = self.part(p.name, p.name_end);
             (p.class, name, self.part(p.value, p.value_end))
         })
+    }
+
+    /// Writes the lines whose class passes.
+    pub fn copy(&self, out: &mut Vec<u8>, passes: impl Fn(Name) -> bool) {
+        if !self.clean {
+            return self.copy_singly(out, passes);
+        }
+        let mut run = None;
+        for place in &self.places {
+            match (passes(place.class), run) {
+                (true, None) => run = Some(place.name),
+                (false, Some(start)) => {
+                    out.extend_from_slice(self.part(start, place.name));
+                    run = None;
+                }
+                _ => {}
+            }
+        }
+        if let Some(start) = run {
+            let end = self.block.len().saturating_sub(2);
+            out.extend_from_slice(self.part(start, end as u16));
+        }
+    }
+
+    fn copy_singly(&self, out: &mut Vec<u8>, passes: impl Fn(Name) -> bool) {
+        for (_, name, value) in self.iter().filter(|(class, ..)| passes(*class)) {
+            for part in [name, b": ", value, b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        }
     }
 
     /// A stretch of the block.
@@ -203,4 +236,9 @@ impl Lines {
         let start = (value.as_ptr() as usize).wrapping_sub(self.block.as_ptr() as usize);
         (start as u16, start.wrapping_add(value.len()) as u16)
     }
+}
+
+/// Whether a line feed stands without its carriage return.
+pub fn has_bare_feed(head: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', head).any(|i| i == 0 || head.get(i - 1) != Some(&b'\r'))
 }

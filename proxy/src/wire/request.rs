@@ -182,7 +182,10 @@ impl Request {
         if n > MAX_HEAD {
             return Err(Failure::HeaderTooLarge);
         }
-        bare_feeds(input.get(..n).unwrap_or_default())?;
+        // It ends a line for some readers and not for others.
+        if lines::has_bare_feed(input.get(..n).unwrap_or_default()) {
+            return Err(Failure::Malformed("a line ends in a bare line feed"));
+        }
         let (Some(method), Some(path), Some(version)) = (head.method, head.path, head.version) else {
             return Err(Failure::Malformed("the request line is incomplete"));
         };
@@ -192,7 +195,7 @@ impl Request {
             (start as u16, (start + text.len()) as u16)
         };
         let (method, path) = (place(method), place(path));
-        let lines = lines::places(input, head.headers).over(input.slice(..n));
+        let lines = lines::places(input, head.headers).over(input.slice(..n), true);
         let protocol = if version == 0 {
             Protocol::Http10
         } else {
@@ -262,15 +265,6 @@ fn syntax(e: httparse::Error) -> Failure {
     }
 }
 
-/// A line feed without a carriage return ends a line for some readers and not for others.
-fn bare_feeds(head: &[u8]) -> Result<(), Failure> {
-    let bare = |i: usize| i == 0 || head.get(i - 1) != Some(&b'\r');
-    if memchr::memchr_iter(b'\n', head).any(bare) {
-        return Err(Failure::Malformed("a line ends in a bare line feed"));
-    }
-    Ok(())
-}
-
 fn framing(lines: &Lines, protocol: Protocol) -> Result<Framing, Failure> {
     let length = lines::content_length(lines).map_err(Failure::Malformed)?;
     if !lines.has(Name::TransferEncoding) {
@@ -303,11 +297,25 @@ fn host(lines: &Lines, protocol: Protocol) -> Result<&[u8], Failure> {
 
 /// Octets that a host with a port may hold; user names are refused.
 pub fn is_authority(text: &[u8]) -> bool {
-    text.len() <= 255
-        && text
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(b))
+    text.len() <= 255 && text.iter().all(|b| AUTHORITY[usize::from(*b)])
 }
+
+/// Which octets they are (RFC 3986, 3.2.2).
+const AUTHORITY: [bool; 256] = {
+    let mut table = [false; 256];
+    let marks = b"-._~%!$&'()*+,;=:[]";
+    let mut i = 0;
+    while i < marks.len() {
+        table[marks[i] as usize] = true;
+        i += 1;
+    }
+    let mut b = 0;
+    while b < 256 {
+        table[b] |= (b as u8).is_ascii_alphanumeric();
+        b += 1;
+    }
+    table
+};
 
 type Place = (u16, u16);
 
@@ -315,7 +323,7 @@ type Place = (u16, u16);
 fn target(lines: &Lines, path: Place, host: &[u8]) -> Result<(Place, Place), Failure> {
     let text = lines.part(path.0, path.1);
     let host_place = lines.place_of(host);
-    if text.contains(&b'#') {
+    if memchr::memchr(b'#', text).is_some() {
         return Err(Failure::Malformed("the target has a fragment"));
     }
     if text.first() == Some(&b'/') || text == b"*" {

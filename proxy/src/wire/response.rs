@@ -41,7 +41,10 @@ impl Head {
             return Err(Failure::BadHead("it is too long"));
         }
         let (status, old) = (head.code.unwrap_or(0), head.version == Some(0));
-        let mut lines = lines::places(input, head.headers).over(input.slice(..n));
+        let mut lines = lines::places(input, head.headers).over(
+            input.slice(..n),
+            !lines::has_bare_feed(input.get(..n).unwrap_or_default()),
+        );
         lines.nominate();
         let framing = framing(&lines, status, old, to_head).map_err(Failure::BadHead)?;
         let keep_alive = if old {
