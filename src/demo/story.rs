@@ -63,7 +63,10 @@ impl Scene {
             .map_or("the controller said nothing", |s| verdict_reason(s));
         let end = match self.phase() {
             Phase::Succeeded => format!("PROMOTED after {took}: {reason}"),
-            Phase::RolledBack => format!("ROLLED BACK after {took}: {reason}"),
+            Phase::RolledBack => format!(
+                "ROLLED BACK after {took}: {}",
+                reason.trim_start_matches("rolled back: ")
+            ),
             phase => format!("NOT DECIDED after {took} ({phase}): {reason}"),
         };
         let judged = if self.ended_well(args.fault) {
