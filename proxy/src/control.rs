@@ -324,6 +324,11 @@ fn told(route: &Route) -> ServiceState {
 async fn lookup(name: &str) -> Option<Vec<SocketAddr>> {
     let found = timeout(LOOKUP, lookup_host(name)).await.ok()?.ok()?;
     let mut found: Vec<_> = found.collect();
+    // Each address counts as an endpoint, so a name of both families would be twice itself, and its IPv6 half is often
+    // not served: the canary would be charged for that.
+    if found.iter().any(SocketAddr::is_ipv4) {
+        found.retain(SocketAddr::is_ipv4);
+    }
     // Resolvers turn the order round; the order means nothing to us.
     found.sort_unstable();
     found.dedup();

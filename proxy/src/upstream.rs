@@ -80,9 +80,12 @@ impl Sending {
         self.state == State::Broken || self.is_done()
     }
 
-    /// Begins again, for a request without a body.
+    /// Begins again: a request without a body, or one of which nothing was sent.
     pub fn rewind(&mut self) {
         self.outbox.rewind();
+        if self.state == State::Broken {
+            self.state = State::Ended;
+        }
     }
 
     /// Sends as much as can be sent now.

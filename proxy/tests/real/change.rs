@@ -147,6 +147,22 @@ fn the_last_writer_of_a_key_wins_also_after_a_restart() {
 }
 
 #[test]
+fn names_are_looked_up_also_when_they_come_later() {
+    let (s, c) = tracks();
+    let world = pair(&s, &c, &[("canary-by-header", "h")]);
+    let text = fs::read_to_string(&world.file).unwrap();
+    let named = text.replace(&s.address.to_string(), &format!("localhost:{}", s.address.port()));
+    fs::write(
+        &world.file,
+        named.replace(&c.address.to_string(), "no-such-host.invalid:80"),
+    )
+    .unwrap();
+    let endpoints = || world.running.evidence(0).services["echo"].endpoints;
+    eventually("one name found, one not", || endpoints() == [1, 0]);
+    assert_eq!(world.client().get("/", &["h: always"]).text(), "S");
+}
+
+#[test]
 fn draining_loses_nothing() {
     let slow = Backend::new(|_| {
         thread::sleep(Duration::from_millis(30));

@@ -7,5 +7,6 @@ mod admin;
 mod bodies;
 mod change;
 mod faults;
+mod multiplexed;
 mod split;
 mod world;
