@@ -128,7 +128,7 @@ fn admin_calls() {
         ),
         ("PATCH", "/services/echo/annotations", vec![], "{}", 401, "token"),
         ("GET", "/nothing", vec![auth], "", 404, "/services"),
-        ("GET", "/services/other", vec![auth], "", 404, "echo"),
+        ("GET", "/services/other", vec![auth], "", 404, "GET /services"),
         ("DELETE", "/services/echo", vec![auth], "", 405, "GET"),
         (
             "PATCH",
@@ -313,7 +313,7 @@ const REQUESTS: [(&str, u16); 14] = [
     ("GET / HTTP/1.1\r\nhost: a\r\nx: y\rz\r\n\r\n", 400),
     ("GET / HTTP/1.1\r\nhost: a\r\n continued: x\r\n\r\n", 400),
     ("G\u{0}T / HTTP/1.1\r\nhost: a\r\n\r\n", 400),
-    ("GET / HTTP/9.9\r\nhost: a\r\n\r\n", 400),
+    ("GET / HTTP/9.9\r\nhost: a\r\n\r\n", 505),
     (
         "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
         400,

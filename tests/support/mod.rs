@@ -351,7 +351,9 @@ impl Run {
             &[("authorization", &token)],
             "",
         )?;
-        serde_json::from_str(&answer.body).ok()
+        serde_json::from_str(&answer.body)
+            .ok()
+            .filter(|s: &serde_json::Value| s["phase"].is_string())
     }
 
     pub fn phase(&self) -> String {

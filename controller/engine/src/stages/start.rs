@@ -3,13 +3,14 @@
 use crate::{
     desk::Desk,
     observation::Readiness,
+    overrule,
     state::{Ended, Run, Smoke, Stage},
     step::Action,
     telemetry, words,
 };
 use contract::{
     Split,
-    names::CONTROLLER,
+    names::{CONTROLLER, FILE},
     release::{Figures, Phase},
 };
 
@@ -24,14 +25,20 @@ pub(super) fn idle(desk: &mut Desk) -> Stage {
     };
     let run = Run::new(desk.plan, &desk.ledger);
     match desk.ledger.past(release).map(|p| p.ended) {
-        None => {
-            let reason = format!(
-                "{} stands beside {}: it must answer before it gets traffic",
-                run.version,
-                stable(desk)
-            );
-            begin(desk, run, CONTROLLER, reason)
-        }
+        None => match standing(desk) {
+            Some((weight, who)) => {
+                let reason = format!("paused: {who} has set the weight to {weight} before the release began");
+                overrule::pause(desk, Stage::Idle, weight, &who, reason)
+            }
+            None => {
+                let reason = format!(
+                    "{} stands beside {}: it must answer before it gets traffic",
+                    run.version,
+                    stable(desk)
+                );
+                begin(desk, run, CONTROLLER, reason)
+            }
+        },
         Some(Ended::RolledBack) => {
             desk.want(Split::NONE);
             Stage::RolledBack(run)
@@ -51,6 +58,18 @@ pub(super) fn idle(desk: &mut Desk) -> Stage {
             Stage::Idle
         }
     }
+}
+
+/// A weight that a person has set, found at the very first look: it is meant. Later a new canary begins at 0, because
+/// the weight that stands there was meant for another one.
+fn standing(desk: &Desk) -> Option<(Split, String)> {
+    let table = desk
+        .seen
+        .table
+        .as_ref()
+        .filter(|t| desk.ledger.table.is_none() && !t.split.is_none())?;
+    let who = table.changed_by.as_deref().unwrap_or(FILE);
+    (who != CONTROLLER).then(|| (table.split, who.to_owned()))
 }
 
 fn stable(desk: &Desk) -> String {
