@@ -80,7 +80,8 @@ impl Admin {
                 format!("the hash in force is {hash}; read the service again and decide anew"),
             ),
             Err(Denied::Faults(faults)) => {
-                self.control.refuse(&format!("admin call for {name}"), &faults);
+                self.control
+                    .refuse(&format!("admin call for {name}"), Some(name), &faults);
                 let error = "the annotations are invalid; nothing was changed".to_owned();
                 json(StatusCode::UNPROCESSABLE_ENTITY, &Refusal { error, faults })
             }

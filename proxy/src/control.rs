@@ -282,29 +282,32 @@ impl Control {
         }
     }
 
-    /// Reports a refused file.
-    pub fn refuse(&self, source: &str, faults: &[Fault]) {
+    /// Reports refused configuration: of one service, or of the file.
+    pub fn refuse(&self, source: &str, service: Option<&str>, faults: &[Fault]) {
         tracing::error!(
             "{}the last good configuration stays in force",
             routes::report(source, faults)
         );
         for fault in faults {
-            let service = self.service_of(&fault.key);
+            let named = service.map(str::to_owned);
+            let service = named.unwrap_or_else(|| self.service_of(&fault.key));
             self.shared.rejected(&service, std::slice::from_ref(fault));
         }
     }
 
-    /// The service that a key such as `service[0].hosts` belongs to, if it says so.
+    /// The service that a key such as `service[0].hosts` belongs to; of one service alone, every key.
     fn service_of(&self, key: &str) -> String {
-        let number = key
-            .strip_prefix("service[")
-            .and_then(|k| k.split_once(']'))
-            .and_then(|(n, _)| n.parse::<usize>().ok());
         let state = self.lock();
-        number
-            .and_then(|n| state.file.service.get(n))
-            .map(|s| s.name.clone())
-            .unwrap_or_default()
+        let index = key.strip_prefix("service[").and_then(|k| k.split_once(']'));
+        let entry = match (
+            index.and_then(|(n, _)| n.parse::<usize>().ok()),
+            state.file.service.as_slice(),
+        ) {
+            (Some(n), all) => all.get(n),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        };
+        entry.map(|s| s.name.clone()).unwrap_or_default()
     }
 
     /// The evidence since a second.

@@ -36,6 +36,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// # Errors
 /// Those of the sockets.
 pub fn listeners(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<Plain>)> {
+    probe(address)?;
     let first = listener(address)?;
     let bound = first.local_addr()?;
     let mut all = vec![first];
@@ -43,6 +44,14 @@ pub fn listeners(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, V
         all.push(listener(bound)?);
     }
     Ok((bound, all))
+}
+
+/// Whether anybody listens there. Sockets that share a port would let another process of the same user in silently,
+/// and each of the two would get half of the connections.
+fn probe(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
 }
 
 fn listener(address: SocketAddr) -> io::Result<Plain> {

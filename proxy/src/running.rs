@@ -290,7 +290,7 @@ async fn follow(control: Arc<Control>, path: PathBuf, mut watch: Watch) {
             Ok(true) => tracing::info!("{} is in force", path.display()),
             Ok(false) => {}
             Err(faults) => {
-                control.refuse(&path.display().to_string(), &faults);
+                control.refuse(&path.display().to_string(), None, &faults);
                 refused = text;
                 continue;
             }

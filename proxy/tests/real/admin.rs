@@ -203,13 +203,22 @@ fn the_evidence_adds_up() {
 #[test]
 fn what_stands_in_the_way_of_a_start_is_named() {
     let world = world();
-    let mut options = Options::new(&world.file, TOKEN);
-    options.signals = Some(world.running.addresses().signals);
-    let error = proxy::start(options).unwrap_err().to_string();
-    assert!(
-        error.contains("proxy.signals") && error.contains("choose another"),
-        "{error}"
-    );
+    let addresses = world.running.addresses();
+    let taken = |change: fn(&mut Options, std::net::SocketAddr), address| {
+        let mut options = Options::new(&world.file, TOKEN);
+        change(&mut options, address);
+        proxy::start(options).unwrap_err().to_string()
+    };
+    for (key, error) in [
+        ("proxy.listen", taken(|o, a| o.listen = Some(a), addresses.listen)),
+        (
+            "proxy.signals",
+            taken(|o, a| o.signals = Some(a), addresses.signals),
+        ),
+        ("proxy.admin", taken(|o, a| o.admin = Some(a), addresses.admin)),
+    ] {
+        assert!(error.contains(key) && error.contains("choose another"), "{error}");
+    }
     let error = proxy::start(Options::new("/nowhere/serin.toml", TOKEN))
         .unwrap_err()
         .to_string();

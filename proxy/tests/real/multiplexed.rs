@@ -80,7 +80,11 @@ fn bodies_trailers_and_cookies_pass() {
         answer
     });
     let world = through(&backend);
-    let large = Bytes::from((0..3_000_000u32).map(|i| ((i * 7) >> 3) as u8).collect::<Vec<_>>());
+    let large = Bytes::from(
+        (0..3_000_000u32)
+            .map(|i| ((i * 7) >> 3) as u8)
+            .collect::<Vec<_>>(),
+    );
     on_one_thread(async {
         let mut sender = connect(&world).await;
         let mut trailers = hyper::HeaderMap::new();
