@@ -21,8 +21,6 @@ use tokio::{
 
 /// Time between turns when nothing is known of any service.
 const IDLE: Duration = Duration::from_secs(1);
-/// Longest time that evidence lives in memory alone; a restart reads the rest again from the proxies' rings.
-const SAVE_EVERY: f64 = 1.0;
 
 /// One controller for one proxy.
 #[derive(Debug)]
@@ -45,7 +43,6 @@ struct Seat {
     plan: Plan,
     state: State,
     saved: State,
-    saved_at: f64,
     table: Option<Table>,
     errands: Errands,
     status: Option<Status>,
@@ -92,7 +89,7 @@ impl Turns {
             }
         }
         for (name, seat) in &mut self.seats {
-            seat.save(&self.store, name, unix_now());
+            seat.save(&self.store, name);
         }
     }
 
@@ -138,9 +135,7 @@ impl Turns {
         // 2. Decide.
         let step = engine::step(&seat.plan, seat.state.clone(), &seen);
         // 3. Act, in the order given. What fails is decided anew in the next turn.
-        let mut recorded = false;
         for action in &step.actions {
-            recorded |= matches!(action, Action::Record(_));
             let done = seat.act(name, action, &mut self.proxy, &mut self.store).await;
             seat.tell(name, done.err());
         }
@@ -153,9 +148,7 @@ impl Turns {
             ..
         } = step;
         seat.state = state;
-        if recorded || sight.now - seat.saved_at >= SAVE_EVERY || sight.now < seat.saved_at {
-            seat.save(&self.store, name, sight.now);
-        }
+        seat.save(&self.store, name);
         for (ask, answer) in mine.into_iter().zip(answers) {
             ask.answer(answer.map(|()| status.clone()));
         }
@@ -195,8 +188,7 @@ impl Turns {
             Some(seat) => (seat.plan, seat.table) = (plan, table),
             None => {
                 let state = self.store.load(name, now);
-                self.seats
-                    .insert(name.to_owned(), Seat::new(plan, state, table, now));
+                self.seats.insert(name.to_owned(), Seat::new(plan, state, table));
             }
         }
     }
@@ -213,12 +205,11 @@ impl Turns {
 }
 
 impl Seat {
-    fn new(plan: Plan, state: State, table: Option<Table>, now: f64) -> Seat {
+    fn new(plan: Plan, state: State, table: Option<Table>) -> Seat {
         Seat {
             plan,
             saved: state.clone(),
             state,
-            saved_at: now,
             table,
             errands: Errands::default(),
             status: None,
@@ -291,19 +282,18 @@ impl Seat {
             .collect()
     }
 
-    fn save(&mut self, store: &Store, name: &str, now: f64) {
+    /// Evidence changes once a second, when a second is published; so this writes about once a second, and whoever
+    /// has seen a status can trust that the disk has it.
+    fn save(&mut self, store: &Store, name: &str) {
         if self.saved == self.state {
             return;
         }
         match store.save(name, &self.state) {
-            Ok(()) => {
-                self.saved = self.state.clone();
-                self.saved_at = now;
+            Ok(()) => self.saved = self.state.clone(),
+            Err(e) => {
+                let why = format!("the state is not saved: {e}; a restart would repeat what is decided now");
+                self.tell(name, Some(why));
             }
-            Err(e) => tracing::error!(
-                service = name,
-                "the state is not saved: {e}; a restart would repeat what is decided now"
-            ),
         }
     }
 }

@@ -665,3 +665,65 @@ fn plain_steps_are_walked_in_order_and_pause_for_a_person() {
             .any(|d| d.to == Phase::Paused && d.reason.contains("step 2 at 5 %"))
     );
 }
+
+#[test]
+fn the_deadline_does_what_the_policy_says() {
+    use contract::policy::Undecided;
+    for (choice, expected) in [
+        (Undecided::Hold, Phase::Undecided),
+        (Undecided::Rollback, Phase::RolledBack),
+        (Undecided::Promote, Phase::Succeeded),
+    ] {
+        let mut policy = policy();
+        policy.deadline = Span::seconds(60);
+        policy.pacing.max_weight = 1.0;
+        policy.undecided = choice;
+        let mut world = World::new(
+            11,
+            Nature {
+                rps: 20.0,
+                ..healthy()
+            },
+            policy,
+        );
+        assert_eq!(run(&mut world, Crash::OneInFifty, 300.0), expected, "{choice:?}");
+    }
+}
+
+#[test]
+fn a_tripped_guard_rolls_back() {
+    let mut world = after(30.0, 12, healthy());
+    let mut seen = world.observe();
+    if let engine::Told::Page { page, .. } = &mut seen.proxies[0].told {
+        page.guard = Some("19 of 20 bad within a second".into());
+        page.share = 0.0;
+    }
+    let step = step(&world.plan, world.state.clone(), &seen);
+    assert!(matches!(&step.actions[0], Action::SetSplit { split, force: true, .. } if split.is_none()));
+    assert!(
+        step.why
+            .contains("guard cut the canary (19 of 20 bad within a second)"),
+        "{}",
+        step.why
+    );
+}
+
+#[test]
+fn a_hotfix_of_stable_restarts_the_evidence() {
+    let mut world = after(40.0, 13, healthy());
+    let mut entry = world::entry(policy());
+    entry.stable.version = "v1.1".into();
+    world.plan = engine::Plan::of(&entry).unwrap();
+    world.flow(250);
+    let step = turn(&mut world, Crash::Never).unwrap();
+    assert!(
+        world.table.split.is_none() && step.why.contains("asking") || step.why.contains("v1.1"),
+        "{}",
+        step.why
+    );
+    assert_eq!(
+        (step.status.phase, step.status.figures.canary.requests),
+        (Phase::Starting, 0)
+    );
+    assert_eq!(run(&mut world, Crash::OneInFour, 1500.0), Phase::Succeeded);
+}

@@ -1,4 +1,4 @@
-//! Promoting, Watching: the canary takes over.
+//! Promoting, Watching: the canary takes over, in two steps when it is watched between.
 
 use crate::{
     desk::Desk,
@@ -14,11 +14,7 @@ pub(super) fn promoting(desk: &mut Desk, trial: Trial, how: Takeover) -> Stage {
         return Stage::Promoting(trial, how);
     }
     if how == Takeover::Ordered || desk.ledger.wanted.same_share(Split::ALL) {
-        return succeed(
-            desk,
-            trial.run,
-            "promoted: every proxy sends everybody to".to_owned(),
-        );
+        return succeed(desk, trial.run);
     }
     let watch = desk.plan.policy.promotion.watch;
     let reason = format!(
@@ -39,16 +35,27 @@ pub(super) fn watching(desk: &mut Desk, trial: Trial) -> Stage {
         Some(why) => desk.say(format!("watching, and waiting: {why}")),
         None if left > 0.0 => desk.say(format!("watching for {left:.0} s more: {figures}")),
         None if !desk.is_taken() => desk.say("watching: waiting for every proxy"),
-        None => {
-            desk.want(Split::ALL);
-            return succeed(desk, trial.run, format!("; after the watch: {figures}"));
-        }
+        None => return rest(desk, trial),
     }
     Stage::Watching(trial)
 }
 
-fn succeed(desk: &mut Desk, run: Run, evidence: String) -> Stage {
-    let reason = format!("promoted: {} serves everybody{evidence}", run.version);
+/// The watch has passed: the last share, and then the end.
+fn rest(desk: &mut Desk, trial: Trial) -> Stage {
+    desk.want(Split::ALL);
+    let watch = desk.plan.policy.promotion.watch;
+    let figures = words::counts(&trial.judge.figures());
+    desk.decide(
+        &trial.run,
+        Phase::Promoting,
+        CONTROLLER,
+        format!("good enough, also in the watch of {watch}: {figures}"),
+    );
+    Stage::Promoting(trial, Takeover::Judged)
+}
+
+fn succeed(desk: &mut Desk, run: Run) -> Stage {
+    let reason = format!("promoted: {} serves everybody", run.version);
     desk.decide(&run, Phase::Succeeded, CONTROLLER, reason);
     Stage::Succeeded(run)
 }

@@ -46,7 +46,7 @@ pub(super) fn go_on(desk: &mut Desk, trial: Trial, held: Option<Cause>) -> Stage
     if cause.is_none() && is_promotable(desk, &trial) {
         return promote(desk, trial);
     }
-    if cause.as_ref().is_none_or(|(c, _)| *c != Cause::Telemetry) && is_late(desk, &trial) {
+    if is_late(desk, &trial) && may_end(desk, cause.as_ref().map(|(c, _)| *c)) {
         return late(desk, trial);
     }
     match cause {
@@ -174,6 +174,15 @@ fn promote(desk: &mut Desk, trial: Trial) -> Stage {
 
 fn is_late(desk: &Desk, trial: &Trial) -> bool {
     trial.judge.spent() >= desk.plan.policy.deadline.as_seconds()
+}
+
+/// Without telemetry time does not pass; and nothing is promoted for want of a verdict while something speaks against it.
+fn may_end(desk: &Desk, cause: Option<Cause>) -> bool {
+    match cause {
+        None => true,
+        Some(Cause::Telemetry) => false,
+        Some(_) => desk.plan.policy.undecided != Undecided::Promote,
+    }
 }
 
 fn late(desk: &mut Desk, trial: Trial) -> Stage {
