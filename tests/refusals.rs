@@ -136,7 +136,7 @@ fn admin_calls() {
             vec![auth],
             "{}",
             404,
-            "echo",
+            "GET /services",
         ),
         ("PATCH", "/services/echo/annotations", vec![auth], "", 400, "JSON"),
         (
@@ -169,7 +169,7 @@ fn admin_calls() {
             vec![auth],
             "\"pause\"",
             404,
-            "echo",
+            "other",
         ),
         (
             "POST",
@@ -187,7 +187,7 @@ fn admin_calls() {
             400,
             "total",
         ),
-        ("GET", "/rollouts/other", vec![auth], "", 404, "echo"),
+        ("GET", "/rollouts/other", vec![auth], "", 404, "other"),
     ];
     for (method, path, headers, body, status, word) in calls {
         let answer = http(run.admin, method, path, &headers, body)
@@ -233,7 +233,7 @@ const EDITS: [(&str, &str, &str); 18] = [
         "canary-weight",
     ),
     ("canary-weight\" = '10'", "canary-weight\" = 10", "line"),
-    ("canary-weight\" = '10'", "canary-wait\" = '10'", "canary-weight"),
+    ("canary-weight\" = '10'", "canary-weigth\" = '10'", "canary-weight"),
     (
         "[service.annotations]",
         "hosts = [\"a b\"]\n[service.annotations]",
