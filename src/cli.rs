@@ -1,5 +1,9 @@
 //! What can be typed: every command, flag and default, with the words of `--help`.
 
+mod study;
+
+pub use study::PlanArgs;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use proxy::contract::Span;
 use std::{net::SocketAddr, path::PathBuf};
@@ -35,6 +39,8 @@ pub enum Command {
     App(AppArgs),
     /// Ask a URL again and again, and show which version answers
     Ping(PingArgs),
+    /// Show what a release can and cannot see at this traffic, and when, before it starts
+    Plan(PlanArgs),
     /// Show where the releases stand
     Status(StatusArgs),
     /// Set the canary's weight by hand; a release under way pauses

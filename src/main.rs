@@ -7,9 +7,11 @@ mod calls;
 mod cli;
 mod demo;
 mod fail;
+mod figures;
 mod load;
 mod logs;
 mod ping;
+mod plan;
 mod plane;
 mod run;
 mod view;
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         Command::Proxy(args) => plane::main(&args),
         Command::App(args) => app::main(&args),
         Command::Ping(args) => ping::main(&args),
+        Command::Plan(args) => plan::main(&args),
         Command::Status(args) => calls::status(&args),
         Command::Weight(args) => calls::weight(&args),
         Command::Promote(args) => calls::command(&args, controller::contract::release::Command::Promote),

@@ -1,0 +1,115 @@
+//! What can be typed to study a release before it happens: `serin plan` and `serin simulate`.
+
+use super::Output;
+use clap::Args;
+
+/// `serin plan`
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  serin plan --rps 100 --baseline 0.001 --weight 10\n  serin plan --rps 5 --baseline 0 --weight 50 --alpha 0.001\n  serin plan --rps 100 --baseline 0.001 --weight 10 --output json"
+)]
+pub struct PlanArgs {
+    /// Requests a second, to both versions together
+    #[arg(long, value_parser = traffic)]
+    pub rps: f64,
+    /// Share of bad answers that stable gives: 0.001 is 0.1 %
+    #[arg(long, value_name = "SHARE", value_parser = baseline)]
+    pub baseline: f64,
+    /// Weight of the canary, percent
+    #[arg(long, value_name = "PERCENT", value_parser = weight)]
+    pub weight: f64,
+    /// Chance of rolling back a healthy canary
+    #[arg(long, value_name = "CHANCE", default_value_t = 0.01, value_parser = chance)]
+    pub alpha: f64,
+    /// Chance of promoting a canary beyond the promotion margin
+    #[arg(long, value_name = "CHANCE", default_value_t = 0.05, value_parser = chance)]
+    pub beta: f64,
+    /// How much noisier errors are than independent ones: 1 for independent, more when they come in bursts
+    #[arg(long, value_name = "RATIO", default_value_t = 1.0, value_parser = phi)]
+    pub phi: f64,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// Requests a second.
+fn traffic(text: &str) -> Result<f64, String> {
+    within(text, (0.001, 1e7), "requests a second, such as 100")
+}
+
+/// A share of bad answers below which there is room for a worse canary.
+fn baseline(text: &str) -> Result<f64, String> {
+    within(
+        text,
+        (0.0, 0.9),
+        "the share of bad answers, such as 0.001 for 0.1 %",
+    )
+}
+
+/// Percent of the requests.
+fn weight(text: &str) -> Result<f64, String> {
+    within(
+        text,
+        (0.0001, 99.9),
+        "the canary's percent of the requests, such as 10",
+    )
+}
+
+/// The same bounds that a policy has.
+fn chance(text: &str) -> Result<f64, String> {
+    within(text, (1e-9, 0.5), "a chance, such as 0.01")
+}
+
+fn phi(text: &str) -> Result<f64, String> {
+    within(
+        text,
+        (1.0, 1e4),
+        "how many times noisier than independent errors, such as 2",
+    )
+}
+
+/// A number between two bounds; NaN is in no range.
+fn within(text: &str, (low, high): (f64, f64), what: &str) -> Result<f64, String> {
+    let value: Option<f64> = text.parse().ok();
+    value
+        .filter(|v| (low..=high).contains(v))
+        .ok_or_else(|| format!("write {what}; from {low} to {high}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::Cli;
+    use clap::Parser;
+
+    fn plan(rest: &[&str]) -> Result<Cli, clap::Error> {
+        let needed = ["serin", "plan", "--rps=10", "--baseline=0.001", "--weight=10"];
+        Cli::try_parse_from(needed.iter().chain(rest))
+    }
+
+    #[test]
+    fn a_wrong_number_gets_a_remedy() {
+        assert!(plan(&[]).is_ok());
+        for (bad, remedy) in [
+            (
+                "--alpha=0",
+                "write a chance, such as 0.01; from 0.000000001 to 0.5",
+            ),
+            ("--beta=NaN", "write a chance"),
+            ("--phi=0.5", "independent errors"),
+        ] {
+            let told = plan(&[bad]).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(told.contains(remedy), "{bad}: {told}");
+        }
+        for bad in [
+            ["serin", "plan", "--rps=0", "--baseline=0", "--weight=10"],
+            ["serin", "plan", "--rps=10", "--baseline=0.95", "--weight=10"],
+            ["serin", "plan", "--rps=10", "--baseline=0", "--weight=100"],
+        ] {
+            let told = Cli::try_parse_from(bad)
+                .err()
+                .map(|e| e.to_string())
+                .unwrap_or_default();
+            assert!(told.contains("write "), "{told}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! `serin plan`, as it is typed.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)] // a test that panics has found something
+
+use std::process::{Command, Output};
+
+fn plan(arguments: &[&str]) -> Output {
+    let mut serin = Command::new(env!("CARGO_BIN_EXE_serin"));
+    serin.arg("plan").args(arguments).output().unwrap()
+}
+
+#[test]
+fn a_page_in_plain_ascii_with_the_sentence() {
+    let done = plan(&["--rps", "10", "--baseline", "0.001", "--weight", "10"]);
+    assert!(done.status.success());
+    let text = String::from_utf8(done.stdout).unwrap();
+    assert!(text.is_ascii(), "{text}");
+    for part in [
+        "CANARY FAILS",
+        "1 % (x10)",
+        "within 10 min  1.2 %",
+        "may be promoted after about 2 h",
+    ] {
+        assert!(text.contains(part), "{part}:\n{text}");
+    }
+    assert!(text.ends_with("you will see x10 in 12.8 min, x3 not within an hour\n"));
+}
+
+#[test]
+fn the_same_for_scripts() {
+    let done = plan(&[
+        "--rps",
+        "100",
+        "--baseline",
+        "0",
+        "--weight",
+        "10",
+        "--output",
+        "json",
+    ]);
+    let told: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    let rows = told["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 4);
+    assert!(rows[3]["seconds"].as_f64().unwrap() < rows[0]["seconds"].as_f64().unwrap());
+    assert!(rows[0]["times"].is_null());
+    // About ln(20) / 0.001 canary requests.
+    let promote = told["promoteSeconds"].as_f64().unwrap();
+    assert!((promote / 300.0 - 1.0).abs() < 0.2, "{promote}");
+}
+
+#[test]
+fn wrong_arguments_get_a_remedy() {
+    for (arguments, remedy) in [
+        (
+            ["--rps", "0", "--baseline", "0.001", "--weight", "10"],
+            "such as 100",
+        ),
+        (
+            ["--rps", "9", "--baseline", "1", "--weight", "10"],
+            "0.001 for 0.1 %",
+        ),
+        (
+            ["--rps", "9", "--baseline", "0.001", "--weight", "ten"],
+            "such as 10",
+        ),
+    ] {
+        let done = plan(&arguments);
+        assert_eq!(done.status.code(), Some(2));
+        let told = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(told.contains(remedy), "{told}");
+    }
+}
