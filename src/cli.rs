@@ -2,7 +2,7 @@
 
 mod study;
 
-pub use study::PlanArgs;
+pub use study::{PlanArgs, SimulateArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use proxy::contract::Span;
@@ -41,6 +41,8 @@ pub enum Command {
     Ping(PingArgs),
     /// Show what a release can and cannot see at this traffic, and when, before it starts
     Plan(PlanArgs),
+    /// Release thousands of canaries in virtual time, under Serin's engine and under models of fixed thresholds
+    Simulate(SimulateArgs),
     /// Show where the releases stand
     Status(StatusArgs),
     /// Set the canary's weight by hand; a release under way pauses

@@ -14,6 +14,7 @@ mod ping;
 mod plan;
 mod plane;
 mod run;
+mod simulate;
 mod view;
 
 use clap::Parser;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::App(args) => app::main(&args),
         Command::Ping(args) => ping::main(&args),
         Command::Plan(args) => plan::main(&args),
+        Command::Simulate(args) => simulate::main(&args),
         Command::Status(args) => calls::status(&args),
         Command::Weight(args) => calls::weight(&args),
         Command::Promote(args) => calls::command(&args, controller::contract::release::Command::Promote),

@@ -1,7 +1,9 @@
 //! What can be typed to study a release before it happens: `serin plan` and `serin simulate`.
 
 use super::Output;
+use crate::simulate::{Threshold, World};
 use clap::Args;
+use std::path::PathBuf;
 
 /// `serin plan`
 #[derive(Args)]
@@ -30,6 +32,68 @@ pub struct PlanArgs {
     /// How the result is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
+}
+
+/// `serin simulate`
+#[derive(Args)]
+#[command(
+    after_help = "The same arguments give the same figures, whatever the number of threads. A rollback of a canary that is no worse\nthan stable is a false one; `bad` are the bad answers of the canary until the decision is in force.\n\nExit code 1 with --aa when a lower bound is above alpha.\n\nExamples:\n  serin simulate\n  serin simulate policy.toml --rps 10,100,1000 --world healthy,5%,late\n  serin simulate --rival flagger --rival interval=30s,success=98,failures=2,first=10,step=10,max=50\n  serin simulate --aa --reference --runs 2000"
+)]
+pub struct SimulateArgs {
+    /// A TOML file with the words of [service.rollout]; without it, the defaults
+    pub policy: Option<PathBuf>,
+    /// As the reference figures were measured: margin 1 + 0, a rise each second, soak 60 s, no watch
+    #[arg(long)]
+    pub reference: bool,
+    /// Requests a second, to both versions together [default: 100; with --aa: 10,100,1000]
+    #[arg(long, value_delimiter = ',', value_parser = simulated)]
+    pub rps: Vec<f64>,
+    /// Share of bad answers that stable gives [default: 0.001; with --aa: 0.001,0.01,0.05]
+    #[arg(long, value_name = "SHARE", value_delimiter = ',', value_parser = baseline)]
+    pub baseline: Vec<f64>,
+    /// Which worlds [default: all]
+    #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "aa")]
+    pub world: Vec<World>,
+    /// A controller with fixed thresholds to compare with: flagger, argo, or their words (see the examples); again for
+    /// another [default: both]
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["aa", "alone"])]
+    pub rival: Vec<Threshold>,
+    /// Serin only
+    #[arg(long)]
+    pub alone: bool,
+    /// Releases of each kind
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub runs: u32,
+    /// Seed of everything
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How long a release may take, hours
+    #[arg(long, default_value_t = 1.0, value_parser = hours)]
+    pub hours: f64,
+    /// Seconds from the counts that prove a canary worse until weight 0 is in force
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub reaction: u64,
+    /// A/A instead: false rollbacks of a healthy canary at fixed weights
+    #[arg(long)]
+    pub aa: bool,
+    /// Fixed weights of --aa, percent [default: 1,5,10,50]
+    #[arg(long, value_name = "PERCENT", value_delimiter = ',', value_parser = weight, requires = "aa")]
+    pub weight: Vec<f64>,
+    /// Threads [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// Less than a person may plan for: a second's counts must stay cheap to draw.
+fn simulated(text: &str) -> Result<f64, String> {
+    within(text, (0.001, 1e6), "requests a second, such as 100")
+}
+
+fn hours(text: &str) -> Result<f64, String> {
+    within(text, (0.01, 1000.0), "hours, such as 1")
 }
 
 /// Requests a second.

@@ -1,0 +1,292 @@
+//! Models of controllers with fixed thresholds, from their documented behaviour: a check of the canary's own success
+//! rate each interval, weights in fixed steps, a rollback after so many failed checks.
+
+use super::{
+    end::{End, Verdict},
+    traffic::Traffic,
+};
+use controller::{contract::Span, stats::Arm};
+use std::{fmt, str::FromStr};
+
+/// What a check cannot tell from silence: no request counts as a failed check.
+const SILENCE_FAILS: bool = true;
+
+/// What can be typed, for errors.
+const WORDS: &str =
+    "flagger, argo, or interval=1m,success=99,failures=5,first=5,step=5,max=50,checks=1,late=1";
+
+/// A controller with fixed thresholds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Threshold {
+    name: String,
+    /// Seconds between checks.
+    interval: u64,
+    /// Share of bad answers above which a check fails.
+    limit: f64,
+    /// Failed checks, in all, that make it roll back.
+    failures: u64,
+    /// Checks between the decision and the rollback.
+    late: u64,
+    /// Share at each check.
+    weights: Vec<f64>,
+}
+
+/// Its settings as typed, percent.
+struct Settings {
+    interval: Span,
+    success: f64,
+    failures: u64,
+    first: f64,
+    step: f64,
+    max: f64,
+    checks: usize,
+    late: u64,
+}
+
+/// One release under way.
+struct Ramp<'a> {
+    rules: &'a Threshold,
+    traffic: Traffic,
+    bad: u64,
+    step: usize,
+    failed: u64,
+    falls_at: Option<u64>,
+}
+
+impl Threshold {
+    /// Flagger with its documented example: 5 % more each minute up to 50 %, 99 % success, five failures. The rollback
+    /// comes with the check after the fifth.
+    pub fn flagger() -> Threshold {
+        Settings::default().rules("flagger 5..50/1m thr5".into())
+    }
+
+    /// Argo Rollouts: 20 % more each ten minutes, checked every five, 95 % success, more than three failures.
+    pub fn argo() -> Threshold {
+        let settings = Settings {
+            interval: Span::seconds(300),
+            success: 95.0,
+            failures: 4,
+            first: 20.0,
+            step: 20.0,
+            max: 80.0,
+            checks: 2,
+            late: 0,
+        };
+        settings.rules("argo 20%/10m 95% lim3".into())
+    }
+
+    /// Runs until a decision or the horizon.
+    pub fn run(&self, traffic: Traffic, horizon: u64) -> End {
+        let mut ramp = Ramp {
+            rules: self,
+            traffic,
+            bad: 0,
+            step: 0,
+            failed: 0,
+            falls_at: None,
+        };
+        let verdict = ramp.decide(horizon);
+        End {
+            verdict,
+            seconds: ramp.traffic.seconds(),
+            bad: ramp.bad,
+        }
+    }
+}
+
+impl Ramp<'_> {
+    fn decide(&mut self, horizon: u64) -> Verdict {
+        while self.traffic.seconds() + self.rules.interval <= horizon {
+            let seen = self.interval();
+            if let Some(verdict) = self.check(seen) {
+                return verdict;
+            }
+        }
+        Verdict::Undecided
+    }
+
+    /// The canary's counts of one interval, as far as telemetry has them.
+    fn interval(&mut self) -> Arm {
+        let share = self.rules.weights[self.step];
+        (0..self.rules.interval).fold(Arm::default(), |seen, _| {
+            let canary = self.traffic.second(share)[1];
+            self.bad += canary.x;
+            if self.traffic.is_silent() {
+                seen
+            } else {
+                seen.plus(canary)
+            }
+        })
+    }
+
+    fn check(&mut self, seen: Arm) -> Option<Verdict> {
+        let now = self.traffic.seconds();
+        let fell = |at: Option<u64>| at.is_some_and(|at| at <= now).then_some(Verdict::RolledBack);
+        if fell(self.falls_at).is_some() {
+            return fell(self.falls_at);
+        }
+        let silent = SILENCE_FAILS && seen.n == 0;
+        let failed = silent || seen.bad() > self.rules.limit * seen.requests();
+        self.failed += u64::from(failed);
+        if self.failed >= self.rules.failures {
+            self.falls_at
+                .get_or_insert(now + self.rules.late * self.rules.interval);
+            return fell(self.falls_at);
+        }
+        (!failed).then(|| self.rise()).flatten()
+    }
+
+    /// The next step; after the last one the canary is promoted.
+    fn rise(&mut self) -> Option<Verdict> {
+        let is_last = self.step + 1 >= self.rules.weights.len();
+        self.step += usize::from(!is_last);
+        is_last.then_some(Verdict::Promoted)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            interval: Span::seconds(60),
+            success: 99.0,
+            failures: 5,
+            first: 5.0,
+            step: 5.0,
+            max: 50.0,
+            checks: 1,
+            late: 1,
+        }
+    }
+}
+
+impl Settings {
+    fn rules(&self, name: String) -> Threshold {
+        Threshold {
+            name,
+            interval: self.interval.as_seconds() as u64,
+            limit: 1.0 - self.success / 100.0,
+            failures: self.failures,
+            late: self.late,
+            weights: self.weights(),
+        }
+    }
+
+    /// From the first to the last, each as often as it is checked.
+    fn weights(&self) -> Vec<f64> {
+        let steps = ((self.max - self.first) / self.step + 1e-9).floor() as usize;
+        (0..=steps)
+            .flat_map(|i| vec![(self.first + i as f64 * self.step) / 100.0; self.checks])
+            .collect()
+    }
+
+    fn set(&mut self, word: &str) -> Option<()> {
+        let (key, value) = word.split_once('=')?;
+        match key {
+            "interval" => self.interval = value.parse().ok()?,
+            "success" => self.success = percent(value)?,
+            "failures" => self.failures = value.parse().ok().filter(|n| *n > 0)?,
+            "first" => self.first = percent(value)?,
+            "step" => self.step = percent(value).filter(|s| *s >= 0.01)?,
+            "max" => self.max = percent(value)?,
+            "checks" => self.checks = value.parse().ok().filter(|n| (1..=1000).contains(n))?,
+            "late" => self.late = value.parse().ok().filter(|n| *n <= 1000)?,
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn is_possible(&self) -> bool {
+        self.interval >= Span::seconds(1) && self.first <= self.max && self.first > 0.0
+    }
+}
+
+fn percent(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|p| (0.0..=100.0).contains(p))
+}
+
+impl FromStr for Threshold {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Threshold, String> {
+        match text {
+            "flagger" => return Ok(Threshold::flagger()),
+            "argo" => return Ok(Threshold::argo()),
+            _ => {}
+        }
+        let mut settings = Settings::default();
+        for word in text.split(',') {
+            settings
+                .set(word)
+                .ok_or_else(|| format!("`{word}` is not understood; write {WORDS}"))?;
+        }
+        if !settings.is_possible() {
+            return Err("write an interval of 1s or more, and 0 < first <= max".into());
+        }
+        Ok(settings.rules(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Threshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulate::{traffic::Scene, worlds::World};
+
+    fn run(rules: &Threshold, world: World) -> End {
+        let scene = Scene {
+            world,
+            rps: 100.0,
+            baseline: 0.001,
+        };
+        rules.run(Traffic::new(scene, 1), 3600)
+    }
+
+    #[test]
+    fn presets_step_and_fall_as_documented() {
+        let (flagger, argo) = (Threshold::flagger(), Threshold::argo());
+        assert_eq!(
+            (flagger.weights.len(), flagger.weights[0], flagger.weights[9]),
+            (10, 0.05, 0.5)
+        );
+        assert_eq!(argo.weights, [0.2, 0.2, 0.4, 0.4, 0.6, 0.6, 0.8, 0.8]);
+        for (rules, healthy, half, late) in [(&flagger, 600, 360, 480), (&argo, 2400, 1200, 1200)] {
+            let ends = [World::Healthy, World::Half, World::Late].map(|w| run(rules, w));
+            assert_eq!(ends.map(|e| e.seconds), [healthy, half, late]);
+            assert_eq!(ends[0].verdict, Verdict::Promoted);
+            assert_eq!(ends[1].verdict, Verdict::RolledBack);
+        }
+    }
+
+    #[test]
+    fn silence_is_failure() {
+        let end = run(&Threshold::flagger(), World::NoTraffic);
+        assert_eq!((end.verdict, end.seconds), (Verdict::RolledBack, 360));
+    }
+
+    #[test]
+    fn settings_are_read_and_refused_with_a_remedy() {
+        let rules: Threshold = "interval=30s,success=98,failures=2,first=10,step=20,max=50,checks=1,late=0"
+            .parse()
+            .unwrap();
+        assert_eq!((rules.interval, rules.failures, rules.late), (30, 2, 0));
+        assert_eq!(rules.weights, [0.1, 0.3, 0.5]);
+        assert_eq!(run(&rules, World::Half).seconds, 60);
+        for bad in [
+            "spinnaker",
+            "interval=0s",
+            "first=60",
+            "step=0",
+            "success=101",
+            "failures=0",
+            "",
+        ] {
+            let told = bad.parse::<Threshold>().unwrap_err();
+            assert!(told.contains("write "), "{bad}: {told}");
+        }
+    }
+}
