@@ -9,6 +9,7 @@ mod matrix;
 mod policy;
 mod release;
 mod rivals;
+mod sheet;
 mod spread;
 mod table;
 mod traffic;

@@ -37,7 +37,7 @@ pub struct PlanArgs {
 /// `serin simulate`
 #[derive(Args)]
 #[command(
-    after_help = "The same arguments give the same figures, whatever the number of threads. A rollback of a canary that is no worse\nthan stable is a false one; `bad` are the bad answers of the canary until the decision is in force.\n\nExit code 1 with --aa when a lower bound is above alpha.\n\nExamples:\n  serin simulate\n  serin simulate policy.toml --rps 10,100,1000 --world healthy,5%,late\n  serin simulate --rival flagger --rival interval=30s,success=98,failures=2,first=10,step=10,max=50\n  serin simulate --aa --reference --runs 2000"
+    after_help = "The same arguments give the same figures, whatever the number of threads. A rollback\nof a canary that is no worse than stable is a false one; BAD are the canary's bad answers until the\ndecision is in force.\n\nExit code 1 with --aa when a lower bound is above alpha.\n\nExamples:\n  serin simulate\n  serin simulate policy.toml --rps 10,100,1000 --world healthy,5%,late\n  serin simulate --rival flagger --rival interval=30s,success=98,failures=2,first=10,step=10,max=50\n  serin simulate --aa --reference --runs 2000"
 )]
 pub struct SimulateArgs {
     /// A TOML file with the words of [service.rollout]; without it, the defaults
@@ -54,8 +54,11 @@ pub struct SimulateArgs {
     /// Which worlds [default: all]
     #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "aa")]
     pub world: Vec<World>,
-    /// A controller with fixed thresholds to compare with: flagger, argo, or their words (see the examples); again for
-    /// another [default: both]
+    /// A controller with fixed thresholds to compare with; several may be given [default: flagger and argo]
+    ///
+    /// `flagger`, `argo`, or words that change flagger's: `interval=1m` between checks, `success=99` percent below which
+    /// a check fails, `failures=5` that make it roll back, weights `first=5`, `step=5` and `max=50` percent, `checks=1`
+    /// for each weight, `late=1` checks from decision to rollback; with commas between.
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["aa", "alone"])]
     pub rival: Vec<Threshold>,
     /// Serin only

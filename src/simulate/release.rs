@@ -5,13 +5,13 @@
 
 use super::{
     end::{End, Verdict},
+    sheet::{minute, nothing, passed, table, tally},
     traffic::Traffic,
 };
 use controller::{
     contract::{
-        Canary, Split,
-        evidence::{Bad, Cohort, Minute, RING_SECONDS, ServicePage, Tally},
-        names::CONTROLLER,
+        Split,
+        evidence::{Cohort, RING_SECONDS, ServicePage},
         release::Phase,
     },
     engine::{self, Action, Observation, Plan, Proxy, Readiness, Smoked, State, Step, Table, Told},
@@ -114,7 +114,7 @@ impl<'a> Release<'a> {
             Some(m) => (m.started, m.bad) = (m.started + stable.n, m.bad + stable.x),
             None => {
                 history.remove(0);
-                history.push(self::minute(minute, stable));
+                history.push(super::sheet::minute(minute, stable));
             }
         }
     }
@@ -209,56 +209,62 @@ struct Turned {
     split: Option<Split>,
 }
 
-fn table(split: Split) -> Table {
-    let canary = Canary {
-        split,
-        ..Canary::default()
-    };
-    Table {
-        split,
-        hash: canary.hash(),
-        changed_by: (!split.is_none()).then(|| CONTROLLER.to_owned()),
-        cause: None,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulate::{policy, traffic::Scene, worlds::World};
+    use controller::contract::policy::{Policy, Smoke};
 
-fn nothing() -> ServicePage {
-    ServicePage {
-        hash: String::new(),
-        share: 0.0,
-        inflight: [0, 0],
-        endpoints: [1, 1],
-        guard: None,
-        cohorts: Vec::new(),
-        history: Vec::new(),
+    fn end(policy: Policy, world: World, reaction: u64) -> End {
+        let scene = Scene {
+            world,
+            rps: 200.0,
+            baseline: 0.001,
+        };
+        let plan = policy::plan(policy).unwrap();
+        run(&plan, Traffic::new(scene, 5), reaction, 3600)
     }
-}
 
-fn minute(minute: u64, arm: Arm) -> Minute {
-    Minute {
-        minute,
-        started: arm.n,
-        bad: arm.x,
+    #[test]
+    fn each_ending() {
+        let ends = [World::Healthy, World::Half, World::NoTraffic].map(|w| end(Policy::default(), w, 3));
+        let expected = [Verdict::Promoted, Verdict::RolledBack, Verdict::Undecided];
+        assert_eq!(ends.map(|e| e.verdict), expected);
+        // Soak and watch.
+        assert!(ends[0].seconds >= 480, "{:?}", ends[0]);
+        assert_eq!((ends[2].seconds, ends[2].bad), (3600, 0));
     }
-}
 
-fn tally(arm: Arm) -> Tally {
-    Tally {
-        started: arm.n,
-        finished: arm.n,
-        bad: Bad {
-            by_1s: arm.x,
-            by_5s: arm.x,
-            by_30s: arm.x,
-            ever: arm.x,
-        },
-        ..Tally::default()
+    #[test]
+    fn a_slower_reaction_costs_its_seconds_and_their_requests() {
+        let [quick, slow] = [1, 9].map(|r| end(Policy::default(), World::All, r));
+        assert_eq!(slow.seconds, quick.seconds + 8);
+        assert!(slow.bad > quick.bad);
     }
-}
 
-fn passed(index: usize) -> Smoked {
-    Smoked {
-        index,
-        outcome: Ok(()),
+    #[test]
+    fn smoke_requests_pass_before_the_first_weight() {
+        let mut policy = policy::reference(Policy::default());
+        let plain = end(policy.clone(), World::Healthy, 3);
+        policy.verify.smoke = vec![Smoke {
+            path: "/".into(),
+            status: 200,
+        }];
+        assert_eq!(end(policy, World::Healthy, 3), plain);
+    }
+
+    #[test]
+    fn nothing_is_promoted_in_silence() {
+        let plan = policy::plan(policy::reference(Policy::default())).unwrap();
+        let scene = Scene {
+            world: World::Gaps,
+            rps: 200.0,
+            baseline: 0.001,
+        };
+        for seed in 0..20 {
+            let end = run(&plan, Traffic::new(scene, seed), 3, 3600);
+            assert_eq!(end.verdict, Verdict::Promoted, "{end:?}");
+            assert!(!World::Gaps.is_silent(end.seconds - 1), "{end:?}");
+        }
     }
 }

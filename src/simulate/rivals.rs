@@ -1,19 +1,15 @@
 //! Models of controllers with fixed thresholds, from their documented behaviour: a check of the canary's own success
 //! rate each interval, weights in fixed steps, a rollback after so many failed checks.
 
+mod settings;
+
 use super::{
     end::{End, Verdict},
     traffic::Traffic,
 };
 use controller::{contract::Span, stats::Arm};
-use std::{fmt, str::FromStr};
-
-/// What a check cannot tell from silence: no request counts as a failed check.
-const SILENCE_FAILS: bool = true;
-
-/// What can be typed, for errors.
-const WORDS: &str =
-    "flagger, argo, or interval=1m,success=99,failures=5,first=5,step=5,max=50,checks=1,late=1";
+use settings::Settings;
+use std::fmt;
 
 /// A controller with fixed thresholds.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,18 +25,6 @@ pub struct Threshold {
     late: u64,
     /// Share at each check.
     weights: Vec<f64>,
-}
-
-/// Its settings as typed, percent.
-struct Settings {
-    interval: Span,
-    success: f64,
-    failures: u64,
-    first: f64,
-    step: f64,
-    max: f64,
-    checks: usize,
-    late: u64,
 }
 
 /// One release under way.
@@ -125,8 +109,8 @@ impl Ramp<'_> {
         if fell(self.falls_at).is_some() {
             return fell(self.falls_at);
         }
-        let silent = SILENCE_FAILS && seen.n == 0;
-        let failed = silent || seen.bad() > self.rules.limit * seen.requests();
+        // A check without a request fails too.
+        let failed = seen.n == 0 || seen.bad() > self.rules.limit * seen.requests();
         self.failed += u64::from(failed);
         if self.failed >= self.rules.failures {
             self.falls_at
@@ -141,88 +125,6 @@ impl Ramp<'_> {
         let is_last = self.step + 1 >= self.rules.weights.len();
         self.step += usize::from(!is_last);
         is_last.then_some(Verdict::Promoted)
-    }
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            interval: Span::seconds(60),
-            success: 99.0,
-            failures: 5,
-            first: 5.0,
-            step: 5.0,
-            max: 50.0,
-            checks: 1,
-            late: 1,
-        }
-    }
-}
-
-impl Settings {
-    fn rules(&self, name: String) -> Threshold {
-        Threshold {
-            name,
-            interval: self.interval.as_seconds() as u64,
-            limit: 1.0 - self.success / 100.0,
-            failures: self.failures,
-            late: self.late,
-            weights: self.weights(),
-        }
-    }
-
-    /// From the first to the last, each as often as it is checked.
-    fn weights(&self) -> Vec<f64> {
-        let steps = ((self.max - self.first) / self.step + 1e-9).floor() as usize;
-        (0..=steps)
-            .flat_map(|i| vec![(self.first + i as f64 * self.step) / 100.0; self.checks])
-            .collect()
-    }
-
-    fn set(&mut self, word: &str) -> Option<()> {
-        let (key, value) = word.split_once('=')?;
-        match key {
-            "interval" => self.interval = value.parse().ok()?,
-            "success" => self.success = percent(value)?,
-            "failures" => self.failures = value.parse().ok().filter(|n| *n > 0)?,
-            "first" => self.first = percent(value)?,
-            "step" => self.step = percent(value).filter(|s| *s >= 0.01)?,
-            "max" => self.max = percent(value)?,
-            "checks" => self.checks = value.parse().ok().filter(|n| (1..=1000).contains(n))?,
-            "late" => self.late = value.parse().ok().filter(|n| *n <= 1000)?,
-            _ => return None,
-        }
-        Some(())
-    }
-
-    fn is_possible(&self) -> bool {
-        self.interval >= Span::seconds(1) && self.first <= self.max && self.first > 0.0
-    }
-}
-
-fn percent(text: &str) -> Option<f64> {
-    text.parse().ok().filter(|p| (0.0..=100.0).contains(p))
-}
-
-impl FromStr for Threshold {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Threshold, String> {
-        match text {
-            "flagger" => return Ok(Threshold::flagger()),
-            "argo" => return Ok(Threshold::argo()),
-            _ => {}
-        }
-        let mut settings = Settings::default();
-        for word in text.split(',') {
-            settings
-                .set(word)
-                .ok_or_else(|| format!("`{word}` is not understood; write {WORDS}"))?;
-        }
-        if !settings.is_possible() {
-            return Err("write an interval of 1s or more, and 0 < first <= max".into());
-        }
-        Ok(settings.rules(text.to_owned()))
     }
 }
 
@@ -266,27 +168,5 @@ mod tests {
     fn silence_is_failure() {
         let end = run(&Threshold::flagger(), World::NoTraffic);
         assert_eq!((end.verdict, end.seconds), (Verdict::RolledBack, 360));
-    }
-
-    #[test]
-    fn settings_are_read_and_refused_with_a_remedy() {
-        let rules: Threshold = "interval=30s,success=98,failures=2,first=10,step=20,max=50,checks=1,late=0"
-            .parse()
-            .unwrap();
-        assert_eq!((rules.interval, rules.failures, rules.late), (30, 2, 0));
-        assert_eq!(rules.weights, [0.1, 0.3, 0.5]);
-        assert_eq!(run(&rules, World::Half).seconds, 60);
-        for bad in [
-            "spinnaker",
-            "interval=0s",
-            "first=60",
-            "step=0",
-            "success=101",
-            "failures=0",
-            "",
-        ] {
-            let told = bad.parse::<Threshold>().unwrap_err();
-            assert!(told.contains("write "), "{bad}: {told}");
-        }
     }
 }

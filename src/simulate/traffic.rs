@@ -90,8 +90,8 @@ impl Traffic {
     fn arm(&mut self, requests: f64, rate: f64) -> Arm {
         let n = Poisson::new(requests).map_or(0, |d| d.sample(&mut self.rng) as u64);
         let noisy = self.scene.world.noise() != Noise::None;
-        let rate = if noisy { rate.min(WORST) } else { rate };
-        let x = Binomial::new(n, rate).map_or(0, |d| d.sample(&mut self.rng));
+        let worst = if noisy { WORST } else { 1.0 };
+        let x = Binomial::new(n, rate.min(worst)).map_or(0, |d| d.sample(&mut self.rng));
         Arm::new(n, x)
     }
 }
@@ -163,6 +163,17 @@ mod tests {
         assert!((canary.requests() / 2e5 - 1.0).abs() < 0.01, "{canary:?}");
         assert!((canary.bad() / canary.requests() / 0.03 - 1.0).abs() < 0.05);
         assert_eq!(sum(World::NoTraffic, 0.1), [Arm::default(); 2]);
+    }
+
+    #[test]
+    fn three_times_most_is_everything() {
+        let scene = Scene {
+            world: World::X3,
+            rps: 100.0,
+            baseline: 0.5,
+        };
+        let [_, canary] = Traffic::new(scene, 1).second(0.5);
+        assert!(canary.n > 0 && canary.x == canary.n);
     }
 
     /// A burst of 20 s every 300 s or so: 1 + 9 * 6.45 % times the errors, in both versions.
