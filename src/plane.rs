@@ -135,6 +135,13 @@ fn make_token(folder: &Path, file: &Path) -> Result<String, Failure> {
     Ok(token)
 }
 
+/// 256 bits from the system, in hexadecimal digits.
+pub fn random_token() -> String {
+    (0..4)
+        .map(|_| format!("{:016x}", rand::random::<u64>()))
+        .collect()
+}
+
 fn write_private(folder: &Path, file: &Path, text: &str) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let mut out = fs::OpenOptions::new()
