@@ -120,12 +120,16 @@ pub fn opening(stage: &Stage, args: &DemoArgs) -> Vec<String> {
         )
         .to_lowercase(),
         format!(
-            "policy: roll back above {} x stable's error rate + {} (alpha {}), promote below {} x + {} (beta {})",
-            worse.ratio, worse.absolute, j.alpha, good.ratio, good.absolute, j.beta
+            "policy: roll back above {} x stable's error rate + {} (alpha {}),",
+            worse.ratio, worse.absolute, j.alpha
         ),
         format!(
-            "        soak {}, watch {} after promotion, weight {} to {} %, error budget {} a reaction",
-            p.soak, policy.promotion.watch, p.min_weight, p.max_weight, p.error_budget
+            "        promote below {} x + {} (beta {}), soak {}, watch {},",
+            good.ratio, good.absolute, j.beta, p.soak, policy.promotion.watch
+        ),
+        format!(
+            "        weight {} to {} %, error budget {} bad requests a reaction",
+            p.min_weight, p.max_weight, p.error_budget
         ),
         format!(
             "look: curl http://{}/   counts: http://{}/metrics",
