@@ -13,21 +13,19 @@ use crate::{
     cli::{DemoArgs, Fault},
     fail::Failure,
     load::{self, Seen},
-    plane::Place,
     run::Planes,
 };
 use proxy::contract::{
     Span,
+    fault::listing,
     file::{File, ServiceEntry},
     policy::{Pacing, Policy, Promotion},
     release::{Phase, Status},
     routes::Backends,
 };
 use std::{
-    fs,
     io::IsTerminal,
     net::SocketAddr,
-    path::PathBuf,
     process::ExitCode,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -69,7 +67,6 @@ pub fn main(args: &DemoArgs) -> Result<ExitCode, Failure> {
 
 /// Everything that runs.
 pub struct Stage {
-    folder: PathBuf,
     file: File,
     canary: SocketAddr,
     planes: Planes,
@@ -82,22 +79,13 @@ impl Stage {
     fn build(args: &DemoArgs) -> Result<Stage, Failure> {
         let stable = app::spawn(behaviour(STABLE, Fault::None, args.seed))?;
         let canary = app::spawn(behaviour(CANARY, args.fault, args.seed.wrapping_add(1)))?;
-        let folder = std::env::temp_dir().join(format!("serin-demo-{}", std::process::id()));
-        fs::create_dir_all(&folder).map_err(|e| {
-            Failure::refused(format!(
-                "cannot make {}: {e}; set TMPDIR to a writable folder",
-                folder.display()
-            ))
-        })?;
         let file = file(stable);
-        let path = write(&folder, &file)?;
-        let planes = Planes::start(&path, &Place::of_file(&path)?, Some(1))?;
+        let planes = Planes::start_in_memory(text(&file)?)?;
         let uri = format!("http://{}/", planes.proxy.addresses().listen)
             .parse()
             .map_err(Failure::refused)?;
         let seen = load::start(uri, args.rps, args.seed.wrapping_add(2));
         Ok(Stage {
-            folder,
             file,
             canary,
             planes,
@@ -120,20 +108,32 @@ impl Stage {
             released: self.released.get(),
             status,
             seen: load::look(&self.seen),
-            file_policy: self.policy().clone(),
         }
     }
 
-    /// The new version appears in the watched file, as a person or a pipeline would write it.
+    /// The new version appears in the file, as a person or a pipeline would write it. (The demo's file is in memory: it
+    /// leaves nothing behind, and runs where nothing can be written.)
     fn release(&self) {
         let mut file = self.file.clone();
         file.service[0].canary = Backends {
             version: CANARY.into(),
             endpoints: vec![self.canary.to_string()],
         };
-        if let Err(e) = write(&self.folder, &file) {
-            tracing::error!("{e}");
+        let reload = async {
+            self.planes
+                .proxy
+                .reload(text(&file)?)
+                .await
+                .map_err(|f| Failure::refused(listing(&f)))
+        };
+        if let Err(e) = app::local_runtime().and_then(|r| r.block_on(reload)) {
+            tracing::error!("the new version cannot appear: {e}");
         }
+    }
+
+    /// Where the data plane listens.
+    pub fn addresses(&self) -> proxy::Addresses {
+        self.planes.proxy.addresses()
     }
 
     /// The policy of the story.
@@ -143,7 +143,6 @@ impl Stage {
 
     fn clear(self) {
         self.planes.stop();
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -203,14 +202,8 @@ fn file(stable: SocketAddr) -> File {
     file
 }
 
-fn write(folder: &std::path::Path, file: &File) -> Result<PathBuf, Failure> {
-    let path = folder.join("serin.toml");
-    let next = folder.join("serin.toml.next");
-    let text = toml::to_string(file).map_err(Failure::refused)?;
-    fs::write(&next, text)
-        .and_then(|()| fs::rename(&next, &path))
-        .map_err(|e| Failure::refused(format!("cannot write {}: {e}", path.display())))?;
-    Ok(path)
+fn text(file: &File) -> Result<String, Failure> {
+    toml::to_string(file).map_err(Failure::refused)
 }
 
 /// Whether a phase is an end of the story.

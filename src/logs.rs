@@ -3,6 +3,7 @@
 use crate::cli::{Cli, Command};
 use std::io::IsTerminal;
 use tracing::Level;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Starts logging at the level asked for. The long-running planes say what they do without being asked.
 pub fn start(cli: &Cli) {
@@ -12,10 +13,14 @@ pub fn start(cli: &Cli) {
         // The demo tells its story itself; a log line would tear the live view.
         return;
     }
-    tracing_subscriber::fmt()
-        .with_max_level(level)
+    let mut targets = Targets::new().with_default(level);
+    if matches!(cli.command, Command::Run(_)) && cli.log.is_none() {
+        // `serin run` prints each decision itself, in fewer words.
+        targets = targets.with_target("controller::turn", Level::WARN);
+    }
+    let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+        .with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(lines).with(targets).init();
 }

@@ -123,9 +123,7 @@ pub fn read_token(file: &Path) -> Result<String, Failure> {
 
 /// Makes the state folder and a random token in it that only this user can read.
 fn make_token(folder: &Path, file: &Path) -> Result<String, Failure> {
-    let token: String = (0..4)
-        .map(|_| format!("{:016x}", rand::random::<u64>()))
-        .collect();
+    let token = random_token();
     write_private(folder, file, &token).map_err(|e| {
         Failure::refused(format!(
             "cannot write the admin token {}: {e}; choose a writable controller.state folder",
@@ -133,6 +131,13 @@ fn make_token(folder: &Path, file: &Path) -> Result<String, Failure> {
         ))
     })?;
     Ok(token)
+}
+
+/// 256 bits from the system, in hexadecimal digits.
+pub fn random_token() -> String {
+    (0..4)
+        .map(|_| format!("{:016x}", proxy::entropy::bits()))
+        .collect()
 }
 
 fn write_private(folder: &Path, file: &Path, text: &str) -> io::Result<()> {

@@ -7,6 +7,7 @@ use crate::{
     plane::{self, Place, stop_signal},
     view,
 };
+use controller::{Handler, Starter};
 use hyper::{Response, StatusCode, body::Bytes};
 use proxy::contract::{admin::Refusal, release::Status};
 use std::{collections::BTreeMap, path::Path, process::ExitCode, sync::Arc};
@@ -30,7 +31,7 @@ pub fn main(args: &RunArgs) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let place = Place::of(&args.file, &loaded);
-    let planes = Planes::start(&args.file, &place, None)?;
+    let planes = Planes::start(&args.file, &place)?;
     planes.announce();
     local_runtime()?.block_on(planes.tell());
     planes.stop();
@@ -47,16 +48,35 @@ pub struct Planes {
 }
 
 impl Planes {
-    /// 1. The controller's admin calls exist, 2. the proxy listens and answers them, 3. the controller begins.
-    pub fn start(file: &Path, place: &Place, workers: Option<usize>) -> Result<Planes, Failure> {
-        let token = place.token()?;
+    /// With a watched file, and state in a folder.
+    pub fn start(file: &Path, place: &Place) -> Result<Planes, Failure> {
         let state = controller::Options {
             state: place.state.clone(),
         };
+        let token = place.token()?;
         let (handler, starter) = controller::prepare(state).map_err(Failure::refused)?;
-        let mut options = proxy::Options::new(file, token.clone());
+        let mut options = proxy::Options::new(file, token);
         options.cache = Some(place.cache_file());
-        options.workers = workers;
+        Planes::join(options, handler, starter, place.state.display().to_string())
+    }
+
+    /// With a text in the place of the file, one worker, and nothing on disk.
+    pub fn start_in_memory(text: String) -> Result<Planes, Failure> {
+        let (handler, starter) = controller::prepare_in_memory();
+        let mut options = proxy::Options::new("the demo's file", plane::random_token());
+        options.text = Some(text);
+        options.workers = Some(1);
+        Planes::join(options, handler, starter, "memory".to_owned())
+    }
+
+    /// 1. The controller's admin calls exist, 2. the proxy listens and answers them, 3. the controller begins.
+    fn join(
+        mut options: proxy::Options,
+        handler: Handler,
+        starter: Starter,
+        state: String,
+    ) -> Result<Planes, Failure> {
+        let token = options.token.clone();
         options.extra_admin = Some(Arc::new(move |request| {
             let handler = handler.clone();
             Box::pin(async move { handler.handle(request).await.unwrap_or_else(unknown) })
@@ -72,7 +92,7 @@ impl Planes {
         Ok(Planes {
             proxy,
             controller,
-            state: place.state.display().to_string(),
+            state,
         })
     }
 

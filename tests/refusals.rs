@@ -233,7 +233,11 @@ const EDITS: [(&str, &str, &str); 18] = [
         "canary-weight",
     ),
     ("canary-weight\" = '10'", "canary-weight\" = 10", "line"),
-    ("canary-weight\" = '10'", "canary-weigth\" = '10'", "canary-weight"),
+    (
+        "canary-weight\" = '10'",
+        "canary-weigth\" = '10'",
+        "canary-weight",
+    ),
     (
         "[service.annotations]",
         "hosts = [\"a b\"]\n[service.annotations]",

@@ -26,6 +26,12 @@ fn world(faults: &[&str], rest: &str) -> World {
 }
 
 fn kill_in(phase: &[&str], faults: &[&str], rest: &str, end: &str) {
+    for _ in 0..if all() { 5 } else { 1 } {
+        kill_once(phase, faults, rest, end);
+    }
+}
+
+fn kill_once(phase: &[&str], faults: &[&str], rest: &str, end: &str) {
     let mut w = world(faults, rest);
     let before = w.run.wait_phase(phase, Duration::from_secs(60));
     w.run.process.kill();

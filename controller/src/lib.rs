@@ -20,5 +20,5 @@ mod turn;
 pub use admin::Handler;
 pub use contract;
 pub use engine;
-pub use running::{Addresses, Options, Running, StartError, Starter, prepare};
+pub use running::{Addresses, Options, Running, StartError, Starter, prepare, prepare_in_memory};
 pub use stats;

@@ -63,16 +63,25 @@ pub fn prepare(options: Options) -> Result<(Handler, Starter), StartError> {
     let store = Store::open(&options.state).map_err(|e| StartError {
         message: e.to_string(),
     })?;
+    Ok(with(store))
+}
+
+/// The same without a folder: nothing is kept, and a restart knows nothing.
+pub fn prepare_in_memory() -> (Handler, Starter) {
+    with(Store::Memory)
+}
+
+fn with(store: Store) -> (Handler, Starter) {
     let (statuses, seen) = watch::channel(Vec::new());
     let (ask, asks) = mpsc::channel(WAITING);
-    Ok((
+    (
         Handler::new(seen, ask),
         Starter {
             store,
             asks,
             statuses,
         },
-    ))
+    )
 }
 
 impl Starter {

@@ -5,7 +5,7 @@
 
 mod history;
 
-use contract::annotations::fnv1a;
+use contract::{annotations::fnv1a, release::Decision};
 use engine::{SCHEMA, State};
 use history::History;
 use serde::{Deserialize, Serialize};
@@ -21,9 +21,18 @@ const LOCK: &str = "controller.lock";
 /// What the names of state files end with.
 const ENDING: &str = ".state.json";
 
+/// Where states and decisions are kept.
+#[derive(Debug)]
+pub(crate) enum Store {
+    /// Nowhere: a demonstration that leaves nothing behind, and runs where nothing can be written.
+    Memory,
+    /// In a folder of this controller alone.
+    Folder(Folder),
+}
+
 /// The folder of one controller.
 #[derive(Debug)]
-pub(crate) struct Store {
+pub(crate) struct Folder {
     folder: PathBuf,
     history: History,
     /// Released by the system when the process ends, however it does.
@@ -51,19 +60,48 @@ struct Header {
 impl Store {
     /// Makes the folder if it is absent, locks it, reads the history.
     pub fn open(folder: &Path) -> Result<Store, Unusable> {
+        Folder::open(folder).map(Store::Folder)
+    }
+
+    /// The saved state of a service, or what can be known without it.
+    pub fn load(&mut self, service: &str, now: f64) -> State {
+        match self {
+            Store::Memory => State::fresh(),
+            Store::Folder(f) => f.load(service, now),
+        }
+    }
+
+    /// Replaces the saved state.
+    pub fn save(&self, service: &str, state: &State) -> io::Result<()> {
+        match self {
+            Store::Memory => Ok(()),
+            Store::Folder(f) => f.save(service, state),
+        }
+    }
+
+    /// Puts a decision on record.
+    pub fn record(&mut self, service: &str, decision: &Decision) -> io::Result<()> {
+        match self {
+            Store::Memory => Ok(()),
+            Store::Folder(f) => f.history.append(service, decision),
+        }
+    }
+}
+
+impl Folder {
+    fn open(folder: &Path) -> Result<Folder, Unusable> {
         let failed = |e| Unusable::Io(folder.to_owned(), e);
         fs::create_dir_all(folder).map_err(failed)?;
         let lock = lock(folder)?;
         let history = History::open(folder).map_err(failed)?;
-        Ok(Store {
+        Ok(Folder {
             folder: folder.to_owned(),
             history,
             _lock: lock,
         })
     }
 
-    /// The saved state of a service, or what can be known without it.
-    pub fn load(&mut self, service: &str, now: f64) -> State {
+    fn load(&mut self, service: &str, now: f64) -> State {
         let path = self.path(service);
         let known = self.history.of(service);
         match read(&path, service) {
@@ -81,8 +119,7 @@ impl Store {
         }
     }
 
-    /// Replaces the saved state.
-    pub fn save(&self, service: &str, state: &State) -> io::Result<()> {
+    fn save(&self, service: &str, state: &State) -> io::Result<()> {
         let body = serde_json::to_string(state)?;
         let sum = sum(&body);
         let header = serde_json::to_string(&Header {
@@ -91,11 +128,6 @@ impl Store {
             sum,
         })?;
         replace(&self.folder, &self.path(service), &format!("{header}\n{body}\n"))
-    }
-
-    /// The record of all decisions.
-    pub fn history(&mut self) -> &mut History {
-        &mut self.history
     }
 
     fn path(&self, service: &str) -> PathBuf {

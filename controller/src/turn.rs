@@ -260,7 +260,7 @@ impl Seat {
             }
             Action::Record(decision) => {
                 tracing::info!(service = name, from = %decision.from, to = %decision.to, weight = %decision.weight, "{}", decision.reason);
-                let kept = store.history().append(name, decision);
+                let kept = store.record(name, decision);
                 kept.map_err(|e| format!("a decision is not in the history: {e}"))
             }
         }

@@ -13,6 +13,7 @@ pub mod choose;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod entropy;
 pub mod error;
 pub mod evidence;
 pub mod exposition;

@@ -2,12 +2,13 @@
 
 use crate::{
     clock::{Alarm, TICK},
+    entropy,
     error::Failure,
     front, meter,
     shared::{Phase, Shared},
     worker::Worker,
 };
-use rand::rngs::SmallRng;
+use rand::{SeedableRng, rngs::SmallRng};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     future::poll_fn,
@@ -83,7 +84,7 @@ fn local(mut runtime: Builder) -> io::Result<LocalRuntime> {
 }
 
 async fn run(number: usize, shared: Arc<Shared>, listener: Plain) {
-    let random: SmallRng = rand::make_rng();
+    let random = SmallRng::seed_from_u64(entropy::bits());
     let worker = Rc::new(Worker::new(number, shared, random));
     let Ok(listener) = TcpListener::from_std(listener) else {
         tracing::error!("worker {number} cannot use its listener");

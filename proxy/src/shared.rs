@@ -1,9 +1,8 @@
 //! What all threads share: the table in force, the meters, and whether the end has begun.
 
-use crate::{config::Settings, error::KINDS, headers, service::Services, table::Table};
+use crate::{config::Settings, entropy, error::KINDS, headers, service::Services, table::Table};
 use arc_swap::ArcSwap;
 use contract::Fault;
-use rand::{Rng, rngs::SmallRng};
 use std::{
     array::from_fn,
     collections::BTreeMap,
@@ -54,7 +53,7 @@ pub struct Shared {
 impl Shared {
     /// With the first table.
     pub fn new(settings: Settings, services: Services, table: Arc<Table>) -> Shared {
-        let process = format!("{:016x}", rand::make_rng::<SmallRng>().next_u64());
+        let process = format!("{:016x}", entropy::bits());
         Shared {
             via: headers::via(&process),
             settings: Arc::new(settings),

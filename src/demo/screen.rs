@@ -39,12 +39,13 @@ pub fn play(stage: &Stage, args: &DemoArgs) -> Result<Scene, Failure> {
 }
 
 fn frames(terminal: &mut DefaultTerminal, stage: &Stage, args: &DemoArgs) -> std::io::Result<Scene> {
+    let opening = opening(stage, args);
     let mut curve = Vec::new();
     loop {
         let scene = stage.look();
         let percent = scene.status.as_ref().map_or(0.0, |s| s.wanted.percent());
         curve.push((percent * 10.0) as u64);
-        terminal.draw(|f| draw(f, &scene, &curve, args))?;
+        terminal.draw(|f| draw(f, &scene, &curve, &opening))?;
         if scene.is_over() || left()? {
             return Ok(scene);
         }
@@ -63,9 +64,9 @@ fn left() -> std::io::Result<bool> {
     Ok(key.kind == KeyEventKind::Press && (ctrl_c || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc)))
 }
 
-fn draw(frame: &mut Frame, scene: &Scene, curve: &[u64], args: &DemoArgs) {
+fn draw(frame: &mut Frame, scene: &Scene, curve: &[u64], opening: &[String]) {
     let rows = [
-        Constraint::Length(5),
+        Constraint::Length(6),
         Constraint::Length(5),
         Constraint::Length(4),
         Constraint::Length(2),
@@ -73,7 +74,7 @@ fn draw(frame: &mut Frame, scene: &Scene, curve: &[u64], args: &DemoArgs) {
         Constraint::Length(1),
     ];
     let [head, weight, tracks, evidence, log, foot] = Layout::vertical(rows).areas(frame.area());
-    frame.render_widget(heading(scene, args), head);
+    frame.render_widget(heading(scene, opening), head);
     draw_weight(frame, weight, scene, curve);
     frame.render_widget(track_lines(scene), tracks);
     draw_evidence(frame, evidence, scene);
@@ -85,11 +86,8 @@ fn draw(frame: &mut Frame, scene: &Scene, curve: &[u64], args: &DemoArgs) {
     );
 }
 
-fn heading(scene: &Scene, args: &DemoArgs) -> Paragraph<'static> {
-    let mut lines: Vec<Line> = opening(&scene.file_policy, args)
-        .into_iter()
-        .map(Line::from)
-        .collect();
+fn heading(scene: &Scene, opening: &[String]) -> Paragraph<'static> {
+    let mut lines: Vec<Line> = opening.iter().map(|l| Line::from(l.clone())).collect();
     lines.insert(0, road(scene));
     Paragraph::new(lines)
 }

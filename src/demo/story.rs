@@ -6,10 +6,7 @@ use crate::{
     load::Seen,
     view,
 };
-use proxy::contract::{
-    policy::Policy,
-    release::{Phase, Status},
-};
+use proxy::contract::release::{Phase, Status};
 use std::time::Duration;
 
 /// How often a line is printed when nothing changes.
@@ -25,8 +22,6 @@ pub struct Scene {
     pub status: Option<Status>,
     /// What the users have seen.
     pub seen: Seen,
-    /// The policy.
-    pub file_policy: Policy,
 }
 
 impl Scene {
@@ -114,7 +109,8 @@ fn verdict_reason(s: &Status) -> &str {
 }
 
 /// What it runs under, before it begins.
-pub fn opening(policy: &Policy, args: &DemoArgs) -> Vec<String> {
+pub fn opening(stage: &Stage, args: &DemoArgs) -> Vec<String> {
+    let (policy, at) = (stage.policy(), stage.addresses());
     let (j, p) = (&policy.judgement, &policy.pacing);
     let (worse, good) = (j.errors.rollback, j.errors.promote);
     vec![
@@ -124,19 +120,27 @@ pub fn opening(policy: &Policy, args: &DemoArgs) -> Vec<String> {
         )
         .to_lowercase(),
         format!(
-            "policy: roll back above {} x stable's error rate + {} (alpha {}), promote below {} x + {} (beta {})",
-            worse.ratio, worse.absolute, j.alpha, good.ratio, good.absolute, j.beta
+            "policy: roll back above {} x stable's error rate + {} (alpha {}),",
+            worse.ratio, worse.absolute, j.alpha
         ),
         format!(
-            "        soak {}, watch {} after promotion, weight {} to {} %, error budget {} a reaction",
-            p.soak, policy.promotion.watch, p.min_weight, p.max_weight, p.error_budget
+            "        promote below {} x + {} (beta {}), soak {}, watch {},",
+            good.ratio, good.absolute, j.beta, p.soak, policy.promotion.watch
+        ),
+        format!(
+            "        weight {} to {} %, error budget {} bad requests a reaction",
+            p.min_weight, p.max_weight, p.error_budget
+        ),
+        format!(
+            "look: curl http://{}/   counts: http://{}/metrics",
+            at.listen, at.signals
         ),
     ]
 }
 
 /// Plays it in lines: one at each change of phase or weight, one every few seconds, one for each decision.
 pub fn play(stage: &Stage, args: &DemoArgs) -> Scene {
-    for line in opening(stage.policy(), args) {
+    for line in opening(stage, args) {
         println!("{line}");
     }
     let mut said = (None, Duration::ZERO, 0.0);

@@ -2,7 +2,7 @@
 
 use super::worlds::{Noise, World};
 use controller::stats::Arm;
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use rand_distr::{Binomial, Distribution, Normal, Poisson};
 
 /// Pods of stable, in the worlds where pods matter; the canary has one more.
@@ -32,7 +32,7 @@ pub struct Scene {
 /// The traffic of one release.
 pub struct Traffic {
     scene: Scene,
-    rng: StdRng,
+    rng: SmallRng,
     second: u64,
     pods: Pods,
 }
@@ -47,7 +47,7 @@ impl Traffic {
     /// The same for the same scene and seed, whatever else is simulated, and whoever looks at it.
     pub fn new(scene: Scene, seed: u64) -> Traffic {
         let parts = [scene.world as u64, scene.rps.to_bits(), scene.baseline.to_bits()];
-        let mut rng = StdRng::seed_from_u64(parts.into_iter().fold(mix(seed), |s, p| mix(s ^ p)));
+        let mut rng = SmallRng::seed_from_u64(parts.into_iter().fold(mix(seed), |s, p| mix(s ^ p)));
         let pods = Pods::new(scene.world.noise(), &mut rng);
         Traffic {
             scene,
@@ -97,7 +97,7 @@ impl Traffic {
 }
 
 impl Pods {
-    fn new(noise: Noise, rng: &mut StdRng) -> Pods {
+    fn new(noise: Noise, rng: &mut SmallRng) -> Pods {
         let mut factor = [1.0; PODS + 1];
         if let (Noise::Pods, Ok(normal)) = (noise, Normal::new(-SPREAD * SPREAD / 2.0, SPREAD)) {
             factor.fill_with(|| normal.sample(rng).exp());
@@ -109,7 +109,7 @@ impl Pods {
     }
 
     /// Factors of stable, whose pods share its traffic evenly, and of the canary.
-    fn second(&mut self, noise: Noise, rng: &mut StdRng) -> [f64; 2] {
+    fn second(&mut self, noise: Noise, rng: &mut SmallRng) -> [f64; 2] {
         let factor = match noise {
             Noise::None => return [1.0, 1.0],
             Noise::Pods => self.factor,
@@ -122,7 +122,7 @@ impl Pods {
 }
 
 /// Goes on with a burst, or begins one.
-fn burst(left: &mut u32, rng: &mut StdRng) -> f64 {
+fn burst(left: &mut u32, rng: &mut SmallRng) -> f64 {
     *left = if rng.random_bool(BURST) {
         BURST_SECONDS
     } else {

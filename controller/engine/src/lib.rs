@@ -1,4 +1,4 @@
-//! Pure decisions: [`step`] takes the plan, the saved state and what is known now, and gives the next state, the acts
+//! Pure decisions: [`step()`] takes the plan, the saved state and what is known now, and gives the next state, the acts
 //! to do in their order, and when to come again.
 //!
 //! Rule of this room: no clock, no I/O, no randomness; time arrives in the [`Observation`], and a missing answer is a

@@ -25,20 +25,7 @@ pub(super) fn idle(desk: &mut Desk) -> Stage {
     };
     let run = Run::new(desk.plan, &desk.ledger);
     match desk.ledger.past(release).map(|p| p.ended) {
-        None => match standing(desk) {
-            Some((weight, who)) => {
-                let reason = format!("paused: {who} has set the weight to {weight} before the release began");
-                overrule::pause(desk, Stage::Idle, weight, &who, reason)
-            }
-            None => {
-                let reason = format!(
-                    "{} stands beside {}: it must answer before it gets traffic",
-                    run.version,
-                    stable(desk)
-                );
-                begin(desk, run, CONTROLLER, reason)
-            }
-        },
+        None => appear(desk, run),
         Some(Ended::RolledBack) => {
             desk.want(Split::NONE);
             Stage::RolledBack(run)
@@ -58,6 +45,20 @@ pub(super) fn idle(desk: &mut Desk) -> Stage {
             Stage::Idle
         }
     }
+}
+
+/// A canary that is new: its release begins, unless a person has set its weight.
+fn appear(desk: &mut Desk, run: Run) -> Stage {
+    if let Some((weight, who)) = standing(desk) {
+        let reason = format!("paused: {who} has set the weight to {weight} before the release began");
+        return overrule::pause(desk, Stage::Idle, weight, &who, reason);
+    }
+    let reason = format!(
+        "{} stands beside {}: it must answer before it gets traffic",
+        run.version,
+        stable(desk)
+    );
+    begin(desk, run, CONTROLLER, reason)
 }
 
 /// A weight that a person has set, found at the very first look: it is meant. Later a new canary begins at 0, because
