@@ -152,3 +152,21 @@ fn both_bad_is_nobodys_fault() {
     run.wait_phase(&["Shifting"], Duration::from_secs(90));
     users.stop();
 }
+
+/// Accepts, and never answers: nothing has ended, and it is rolled back all the same.
+#[test]
+fn a_canary_that_hangs_is_rolled_back() {
+    let [s, c, p0, p1, p2] = free_ports();
+    let (_stable, _canary) = (app(s, "v1", &[]), app(c, "v2", &["--hang", "1"]));
+    let run = Run::start([p0, p1, p2], &file([p0, p1, p2], 1, &[s], &[c], &[], QUICK));
+    let users = Users::start(run.listen, 200.0, 100);
+    let status = run.wait_phase(&["RollingBack", "RolledBack"], Duration::from_secs(30));
+    println!("{}", status["reason"]);
+    assert_eq!(run.evidence()["share"].as_f64(), Some(0.0));
+    assert!(
+        status["reason"].as_str().unwrap().contains(" bad, stable 0 of "),
+        "{status}"
+    );
+    drop(run);
+    users.stop();
+}

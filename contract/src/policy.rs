@@ -116,7 +116,8 @@ pub struct Judgement {
     pub errors: Margins,
     /// Seconds over which capital for late failures is spread.
     pub horizon: Span,
-    /// Age at which a request counts as it stands: bad if it has failed by then (statistics 2h).
+    /// Age at which a request counts as it stands: bad if it has failed or has not ended by then (statistics 2h).
+    /// Raise it above the usual duration of long answers, or they count as bad in both tracks.
     pub outcome_age: Span,
     /// Error rate of stable above which the baseline is called degraded and nobody is blamed.
     pub degraded: f64,

@@ -245,8 +245,8 @@ impl Judge {
     }
 
     fn cohort(&mut self, stream: &mut Stream, cohort: &Cohort, age: Age, (own, common): (f64, f64)) {
-        let counts = counts(cohort, age);
-        self.recent.add(&counts);
+        self.recent.add(&failed(cohort, age));
+        let counts = judged(cohort, age);
         if cohort.share > 0.0 {
             self.totals = self.totals.plus(counts);
         }
@@ -265,8 +265,19 @@ fn is_same(a: f64, b: f64) -> bool {
     (a - b).abs() < SAME_SHARE
 }
 
-fn counts(cohort: &Cohort, age: Age) -> Counts {
-    let arm = |t: &Tally| Arm::new(t.started, age.count(&t.bad).min(t.started));
+/// Requests that ended badly. Only these say that stable is degraded: a service whose answers take long is not.
+fn failed(cohort: &Cohort, age: Age) -> Counts {
+    counts(cohort, |t| age.count(&t.bad))
+}
+
+/// Requests that are bad, or unfinished at the outcome age, in both arms alike (2h): a canary that accepts and never
+/// answers must not look good.
+fn judged(cohort: &Cohort, age: Age) -> Counts {
+    counts(cohort, |t| age.count(&t.bad).saturating_add(t.pending()))
+}
+
+fn counts(cohort: &Cohort, bad: impl Fn(&Tally) -> u64) -> Counts {
+    let arm = |t: &Tally| Arm::new(t.started, bad(t).min(t.started));
     let [stable, canary] = Track::BOTH.map(|t| arm(&cohort.tracks[t.index()]));
     Counts { stable, canary }
 }
@@ -401,10 +412,10 @@ mod tests {
         judge.read(&at(15_900), &TERMS);
         assert_eq!(canary(&judge), (0, 0));
         judge.read(&at(16_030), &TERMS);
-        assert_eq!(canary(&judge), (8, 1), "what is pending counts as it stands");
+        assert_eq!(canary(&judge), (8, 3), "what is unfinished then is bad");
         let late = vec![cohort(10, "h", (4, 4, 0))];
         judge.read(&seen(&[("p", "1", 17_500, late)]), &TERMS);
-        assert_eq!(canary(&judge), (8, 1), "late data are discarded");
+        assert_eq!(canary(&judge), (8, 3), "late data are discarded");
     }
 
     #[test]
