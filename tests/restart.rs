@@ -183,12 +183,9 @@ fn a_damaged_state_is_told_set_aside_and_never_obeyed() {
         assert_ne!(damaged, text, "{what} changes something");
         fs::write(&file, &damaged).unwrap();
         w.run.restart();
-        let aside = fs::read_dir(w.run.scratch.path("state")).unwrap().filter(|e| {
-            let name = e.as_ref().unwrap().file_name().to_string_lossy().into_owned();
-            name.starts_with("echo.state.json.corrupt")
-                && fs::read_to_string(e.as_ref().unwrap().path()).unwrap_or_default() == damaged
+        until(&format!("{what}: set aside"), Duration::from_secs(5), || {
+            set_aside(&w.run, &damaged).then_some(())
         });
-        assert!(aside.count() >= 1, "{what}: set aside");
         until("it is told", Duration::from_secs(5), || {
             w.run.process.printed().contains("set aside").then_some(())
         });
@@ -196,4 +193,16 @@ fn a_damaged_state_is_told_set_aside_and_never_obeyed() {
         assert!(share <= 0.5, "{what}: never obeyed, {share}");
     }
     w.users.take().map(Users::stop);
+}
+
+/// Whether a file with this content stands aside.
+fn set_aside(run: &Run, content: &str) -> bool {
+    fs::read_dir(run.scratch.path("state"))
+        .unwrap()
+        .flatten()
+        .any(|e| {
+            let name = e.file_name().to_string_lossy().into_owned();
+            name.starts_with("echo.state.json.corrupt")
+                && fs::read_to_string(e.path()).unwrap_or_default() == content
+        })
 }
