@@ -28,6 +28,19 @@ pub const HORIZON: Span = Span::seconds(1800);
 /// Error rate of stable above which nobody is judged: both versions fail for a common reason.
 pub const DEGRADED: f64 = 0.05;
 
+/// Latency buckets by which every quantile of the canary may be slower before it counts against it: 2^(1/4), 19 %.
+pub const ROLLBACK_SHIFT: usize = 1;
+/// Latency buckets by which p50, p95 and p99 may be slower and still be good enough: 41 %.
+pub const PROMOTE_SHIFT: usize = 2;
+/// Largest rollback shift: 2^(4/4), twice as slow. Hangs are told from slowness by that factor.
+pub const LARGEST_ROLLBACK_SHIFT: usize = 4;
+/// Largest promotion shift: eight times as slow.
+pub const LARGEST_PROMOTE_SHIFT: usize = 12;
+/// Time in which cold caches are forgiven: real, but passing (statistics 2d).
+pub const WARM_UP: Span = Span::seconds(30);
+/// How far the weights of the metrics may be from 1 in sum: rounding of decimal fractions.
+const SUM_TOLERANCE: f64 = 1e-6;
+
 /// How a canary is released.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -114,6 +127,13 @@ pub struct Judgement {
     pub beta: f64,
     /// What is tolerated in error rates.
     pub errors: Margins,
+    /// What is tolerated in latency, and whether it is judged at all.
+    pub latency: Latency,
+    /// How the chance of a false rollback is shared out among the metrics.
+    pub weights: Weights,
+    /// Time after the first weight in which neither latency nor evidence for a promotion counts. Errors count from
+    /// the first request, and so do requests that hang for five seconds.
+    pub warm_up: Span,
     /// Seconds over which capital for late failures is spread.
     pub horizon: Span,
     /// Age at which a request counts as it stands: bad if it has failed or has not ended by then (statistics 2h).
@@ -129,10 +149,65 @@ impl Default for Judgement {
             alpha: ALPHA,
             beta: BETA,
             errors: Margins::default(),
+            latency: Latency::default(),
+            weights: Weights::default(),
+            warm_up: WARM_UP,
             horizon: HORIZON,
             outcome_age: Span::seconds(5),
             degraded: DEGRADED,
         }
+    }
+}
+
+/// What is tolerated in latency. One bucket is a factor of 2^(1/4), 19 %.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Latency {
+    /// Off: errors alone are judged, and neither slowness nor a hang is seen.
+    pub enabled: bool,
+    /// Buckets by which every quantile of the canary may be slower before it counts against it.
+    pub rollback_shift: usize,
+    /// Buckets by which p50, p95 and p99 may be slower and still be good enough; more than the first.
+    pub promote_shift: usize,
+}
+
+impl Default for Latency {
+    fn default() -> Latency {
+        Latency {
+            enabled: true,
+            rollback_shift: ROLLBACK_SHIFT,
+            promote_shift: PROMOTE_SHIFT,
+        }
+    }
+}
+
+/// Shares of the metrics in the evidence for a rollback (statistics 2c); they sum to 1. Each is above 0: a share costs
+/// `ln(1 / share)` nats of evidence, 0.7 for errors. Without latency, errors have it all.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Weights {
+    /// Bad requests.
+    pub errors: f64,
+    /// Slower requests.
+    pub latency: f64,
+    /// Requests without a good answer at a small fixed age, one half at each of two ages.
+    pub stalled: f64,
+}
+
+impl Default for Weights {
+    fn default() -> Weights {
+        Weights {
+            errors: 0.5,
+            latency: 0.4,
+            stalled: 0.1,
+        }
+    }
+}
+
+impl Weights {
+    /// Must be 1.
+    pub fn sum(&self) -> f64 {
+        self.errors + self.latency + self.stalled
     }
 }
 
@@ -269,6 +344,41 @@ impl Policy {
             );
         }
         within(
+            "judgement.latency.rollbackShift",
+            j.latency.rollback_shift as f64,
+            0.0,
+            LARGEST_ROLLBACK_SHIFT as f64,
+            "write buckets of 19 %, such as 1",
+        );
+        within(
+            "judgement.latency.promoteShift",
+            j.latency.promote_shift as f64,
+            1.0,
+            LARGEST_PROMOTE_SHIFT as f64,
+            "write buckets of 19 %, more than rollbackShift, such as 2",
+        );
+        let v = &j.weights;
+        for (name, share) in [
+            ("errors", v.errors),
+            ("latency", v.latency),
+            ("stalled", v.stalled),
+        ] {
+            within(
+                &format!("judgement.weights.{name}"),
+                share,
+                0.001,
+                1.0,
+                "write a share, such as 0.5, 0.4 and 0.1",
+            );
+        }
+        within(
+            "judgement.warmUp",
+            j.warm_up.as_seconds(),
+            0.0,
+            3600.0,
+            "write for example 30s, or 0s for none",
+        );
+        within(
             "judgement.horizon",
             j.horizon.as_seconds(),
             1.0,
@@ -342,6 +452,24 @@ impl Policy {
                 "keep ratio >= 1.13 x the rollback ratio, and absolute >= the rollback absolute",
             ));
         }
+        let l = &self.judgement.latency;
+        if l.promote_shift <= l.rollback_shift {
+            faults.push(Fault::new(
+                format!("{key}.judgement.latency.promoteShift"),
+                &l.promote_shift.to_string(),
+                "is not wider than rollbackShift",
+                "write at least one bucket more",
+            ));
+        }
+        let sum = self.judgement.weights.sum();
+        if (sum - 1.0).abs() > SUM_TOLERANCE {
+            faults.push(Fault::new(
+                format!("{key}.judgement.weights"),
+                &sum.to_string(),
+                "is the sum, and must be 1",
+                "write for example errors = 0.5, latency = 0.4, stalled = 0.1",
+            ));
+        }
         for (i, pair) in self
             .pacing
             .steps
@@ -393,6 +521,10 @@ mod tests {
         p.judgement.alpha = 0.0;
         p.judgement.beta = f64::NAN;
         p.judgement.errors.promote.ratio = 1.0;
+        p.judgement.latency.rollback_shift = 5;
+        p.judgement.latency.promote_shift = 5;
+        p.judgement.weights.stalled = 0.0;
+        p.judgement.warm_up = Span::seconds(7200);
         p.pacing.max_weight = 0.01;
         p.pacing.steps = vec![
             Step {
@@ -415,6 +547,11 @@ mod tests {
             "rollout.judgement.alpha",
             "rollout.judgement.beta",
             "rollout.judgement.errors.promote",
+            "rollout.judgement.latency.rollbackShift",
+            "rollout.judgement.latency.promoteShift",
+            "rollout.judgement.weights.stalled",
+            "rollout.judgement.weights",
+            "rollout.judgement.warmUp",
             "rollout.pacing.maxWeight",
             "rollout.pacing.steps[1].weight",
             "rollout.verify.smoke[0].path",
