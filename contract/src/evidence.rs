@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 pub const SCHEMA: u32 = 1;
 /// Seconds that the ring remembers: two minutes of missed polls lose nothing.
 pub const RING_SECONDS: u64 = 120;
+/// Whole minutes of stable's latencies that are told: the baseline of a judgement.
+pub const LATENCY_MINUTES: u64 = 10;
 /// Minutes of stable's sums that are kept besides.
 pub const HISTORY_MINUTES: u64 = 30;
 
@@ -44,6 +46,10 @@ pub struct ServicePage {
     pub cohorts: Vec<Cohort>,
     /// Stable's sums by minute, oldest first, at most thirty, the running minute last.
     pub history: Vec<Minute>,
+    /// Durations of stable's finished requests that began in the running minute or the [`LATENCY_MINUTES`] before:
+    /// (bucket of [`crate::latency`], count), empty buckets left out.
+    #[serde(default)]
+    pub latency: Vec<(u16, u64)>,
 }
 
 /// The requests that began in one second under one split.
@@ -68,6 +74,10 @@ pub struct Tally {
     pub finished: u64,
     /// Ended badly within 1 s, 5 s and 30 s of their start, and in the end.
     pub bad: Bad,
+    /// Ended, and neither badly nor because the client went away, by age: what is missing to `started` had no good
+    /// answer at that age, whenever this is read.
+    #[serde(default)]
+    pub served: Served,
     /// Ended because the client went away: nobody's error; their age is in the histogram.
     pub cancelled: u64,
     /// Durations of the finished ones: (bucket of [`crate::latency`], count), empty buckets left out.
@@ -85,6 +95,21 @@ pub struct Bad {
     pub by_30s: u64,
     /// At any time.
     pub ever: u64,
+}
+
+/// Good ends by the age at which they came, connecting included; each includes the ones before. Stable is counted at
+/// half of each age of the canary: twice as slow is slow, and no hang.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Served {
+    /// Within half a second.
+    pub by_500ms: u64,
+    /// Within 1 s.
+    pub by_1s: u64,
+    /// Within two and a half seconds.
+    pub by_2500ms: u64,
+    /// Within 5 s.
+    pub by_5s: u64,
 }
 
 /// One minute of stable.

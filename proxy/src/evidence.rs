@@ -5,7 +5,7 @@
 
 use crate::meter::bump;
 use contract::{
-    evidence::{Bad, Cohort, HISTORY_MINUTES, Minute, RING_SECONDS, Tally},
+    evidence::{Bad, Cohort, HISTORY_MINUTES, LATENCY_MINUTES, Minute, RING_SECONDS, Served, Tally},
     latency::BUCKETS,
     names::Track,
 };
@@ -23,6 +23,20 @@ use std::{
 const ENTRIES: usize = 256;
 /// Minutes of stable's sums that are held; two more than are told.
 const MINUTES: usize = HISTORY_MINUTES as usize + 2;
+/// Ages at which bad ends are told apart.
+const BAD_AGES: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+    Duration::MAX,
+];
+/// Ages at which good ends are told apart.
+const SERVED_AGES: [Duration; 4] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2500),
+    Duration::from_secs(5),
+];
 /// Bits of a tag that hold the epoch.
 const EPOCH_BITS: u32 = 24;
 
@@ -54,16 +68,19 @@ struct Counts {
     finished: AtomicU32,
     /// Within 1 s, 5 s, 30 s, ever.
     bad: [AtomicU32; 4],
+    /// Within half a second, 1 s, 2.5 s, 5 s.
+    served: [AtomicU32; 4],
     cancelled: AtomicU32,
     latency: [AtomicU32; BUCKETS],
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct MinuteEntry {
     /// Minute + 1, or 0.
     tag: AtomicU64,
     started: AtomicU32,
     bad: AtomicU32,
+    latency: [AtomicU32; BUCKETS],
 }
 
 /// Where a request was counted as begun.
@@ -85,6 +102,12 @@ pub enum End {
     Cancelled,
     /// By a fault of the client's or our own, which no track is blamed for.
     Nobody,
+}
+
+/// Counts an end under every limit that its age keeps.
+fn bump_within(counts: &[AtomicU32; 4], limits: [Duration; 4], age: Duration) {
+    let reached = counts.iter().zip(limits).filter(|(_, limit)| age <= *limit);
+    reached.for_each(|(count, _)| bump(count));
 }
 
 /// Whole seconds and epoch in one number; never 0, because epochs begin at 1.
@@ -110,8 +133,8 @@ impl Ring {
     /// Counts a request that ends, unless its entry has been used again meanwhile.
     pub fn end(&self, track: Track, mark: Mark, end: End, age: Duration, bucket: usize) {
         let Some(parts) = self.parts.get() else { return };
-        if end == End::Bad && track == Track::Stable {
-            parts.bad_minute(mark.minute);
+        if track == Track::Stable {
+            parts.end_minute(mark.minute, end, bucket);
         }
         let entry = &parts.entries[mark.index];
         if entry.tag.load(Ordering::Relaxed) == mark.tag {
@@ -126,6 +149,22 @@ impl Ring {
             if let Some((key, tallies)) = entry.read(since) {
                 let sum = cohorts.entry(key).or_default();
                 sum.iter_mut().zip(&tallies).for_each(|(s, t)| merge(s, t));
+            }
+        }
+    }
+
+    /// Adds stable's durations of the minutes from `first` on, bucket by bucket.
+    pub fn read_latency(&self, first: u64, sums: &mut [u64; BUCKETS]) {
+        let Some(parts) = self.parts.get() else { return };
+        for entry in &parts.minutes {
+            let tag = entry.tag.load(Ordering::Acquire);
+            if tag <= first {
+                continue;
+            }
+            let counts: [u32; BUCKETS] = from_fn(|i| entry.latency[i].load(Ordering::Relaxed));
+            fence(Ordering::Acquire);
+            if entry.tag.load(Ordering::Relaxed) == tag {
+                sums.iter_mut().zip(counts).for_each(|(s, n)| *s += u64::from(n));
             }
         }
     }
@@ -155,6 +194,17 @@ impl Ring {
                 sum.started += u64::from(started);
                 sum.bad += u64::from(bad);
             }
+        }
+    }
+}
+
+impl Default for MinuteEntry {
+    fn default() -> MinuteEntry {
+        MinuteEntry {
+            tag: AtomicU64::new(0),
+            started: AtomicU32::new(0),
+            bad: AtomicU32::new(0),
+            latency: from_fn(|_| AtomicU32::new(0)),
         }
     }
 }
@@ -192,14 +242,19 @@ impl Parts {
             fence(Ordering::Release);
             entry.started.store(0, Ordering::Relaxed);
             entry.bad.store(0, Ordering::Relaxed);
+            entry.latency.iter().for_each(|c| c.store(0, Ordering::Relaxed));
             entry.tag.store(minute + 1, Ordering::Release);
         }
         entry
     }
 
-    fn bad_minute(&self, minute: u64) {
+    fn end_minute(&self, minute: u64, end: End, bucket: usize) {
         let entry = &self.minutes[minute as usize % MINUTES];
-        if entry.tag.load(Ordering::Relaxed) == minute + 1 {
+        if entry.tag.load(Ordering::Relaxed) != minute + 1 {
+            return;
+        }
+        bump(&entry.latency[bucket.min(BUCKETS - 1)]);
+        if end == End::Bad {
             bump(&entry.bad);
         }
     }
@@ -231,6 +286,7 @@ impl Default for Counts {
             started: AtomicU32::new(0),
             finished: AtomicU32::new(0),
             bad: from_fn(|_| AtomicU32::new(0)),
+            served: from_fn(|_| AtomicU32::new(0)),
             cancelled: AtomicU32::new(0),
             latency: from_fn(|_| AtomicU32::new(0)),
         }
@@ -242,6 +298,7 @@ impl Counts {
         [&self.started, &self.finished, &self.cancelled]
             .into_iter()
             .chain(&self.bad)
+            .chain(&self.served)
             .chain(&self.latency)
     }
 
@@ -253,18 +310,9 @@ impl Counts {
     fn end(&self, end: End, age: Duration, bucket: usize) {
         bump(&self.latency[bucket.min(BUCKETS - 1)]);
         match end {
-            End::Bad => {
-                let limits = [
-                    Duration::from_secs(1),
-                    Duration::from_secs(5),
-                    Duration::from_secs(30),
-                    Duration::MAX,
-                ];
-                let reached = self.bad.iter().zip(limits).filter(|(_, limit)| age <= *limit);
-                reached.for_each(|(count, _)| bump(count));
-            }
+            End::Bad => bump_within(&self.bad, BAD_AGES, age),
             End::Cancelled => bump(&self.cancelled),
-            End::Good | End::Nobody => {}
+            End::Good | End::Nobody => bump_within(&self.served, SERVED_AGES, age),
         }
         self.finished.store(
             self.finished.load(Ordering::Relaxed).wrapping_add(1),
@@ -283,6 +331,12 @@ impl Counts {
                 by_5s: get(&self.bad[1]),
                 by_30s: get(&self.bad[2]),
                 ever: get(&self.bad[3]),
+            },
+            served: Served {
+                by_500ms: get(&self.served[0]),
+                by_1s: get(&self.served[1]),
+                by_2500ms: get(&self.served[2]),
+                by_5s: get(&self.served[3]),
             },
             cancelled: get(&self.cancelled),
             latency: self
@@ -305,6 +359,10 @@ fn merge(sum: &mut Tally, more: &Tally) {
     sum.bad.by_5s += more.bad.by_5s;
     sum.bad.by_30s += more.bad.by_30s;
     sum.bad.ever += more.bad.ever;
+    sum.served.by_500ms += more.served.by_500ms;
+    sum.served.by_1s += more.served.by_1s;
+    sum.served.by_2500ms += more.served.by_2500ms;
+    sum.served.by_5s += more.served.by_5s;
     sum.cancelled += more.cancelled;
     let mut buckets: BTreeMap<u16, u64> = sum.latency.iter().copied().collect();
     for (bucket, n) in &more.latency {
@@ -358,6 +416,15 @@ pub fn history<'a>(rings: impl Iterator<Item = &'a Ring>, now: u64) -> Vec<Minut
     minutes.into_values().collect()
 }
 
+/// Stable's durations of the last minutes over all workers: (bucket, count), empty buckets left out.
+pub fn latency<'a>(rings: impl Iterator<Item = &'a Ring>, now: u64) -> Vec<(u16, u64)> {
+    let mut sums = [0; BUCKETS];
+    let first = (now / 60).saturating_sub(LATENCY_MINUTES);
+    rings.for_each(|r| r.read_latency(first, &mut sums));
+    let filled = sums.iter().enumerate().filter(|(_, n)| **n > 0);
+    filled.map(|(bucket, n)| (bucket as u16, *n)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -394,6 +461,46 @@ mod tests {
         );
         assert_eq!(canary.latency, [(7, 1), (9, 1)]);
         assert_eq!(cohorts[1].tracks[0].pending(), 1);
+    }
+
+    #[test]
+    fn an_answer_counts_as_served_from_its_age_on_and_only_a_good_one() {
+        let ring = Ring::default();
+        let ends = [
+            (End::Good, 400),
+            (End::Nobody, 900),
+            (End::Good, 4_000),
+            (End::Good, 9_000),
+            (End::Bad, 100),
+            (End::Cancelled, 100),
+        ];
+        for (end, ms) in ends {
+            let mark = ring.begin(Track::Canary, at(3), 1);
+            ring.end(Track::Canary, mark, end, Duration::from_millis(ms), 0);
+        }
+        let served = cohorts([&ring].into_iter(), 0, 5, named)[0].tracks[1].served;
+        let expected = Served {
+            by_500ms: 1,
+            by_1s: 2,
+            by_2500ms: 2,
+            by_5s: 3,
+        };
+        assert_eq!(served, expected);
+    }
+
+    #[test]
+    fn the_latencies_of_stable_are_those_of_the_last_ten_minutes() {
+        let rings = [Ring::default(), Ring::default()];
+        for ring in &rings {
+            for minute in 0..40 {
+                for track in Track::BOTH {
+                    let mark = ring.begin(track, at(minute * 60), 1);
+                    ring.end(track, mark, End::Good, at(0), minute as usize);
+                }
+            }
+        }
+        let told = latency(rings.iter(), 39 * 60 + 5);
+        assert_eq!(told, (29..40).map(|bucket| (bucket, 2)).collect::<Vec<_>>());
     }
 
     #[test]

@@ -70,6 +70,11 @@ impl Service {
     pub fn history(&self, now: u64) -> Vec<Minute> {
         evidence::history(self.meters.iter().map(|m| &m.ring), now)
     }
+
+    /// Stable's durations of the last ten minutes.
+    pub fn latency(&self, now: u64) -> Vec<(u16, u64)> {
+        evidence::latency(self.meters.iter().map(|m| &m.ring), now)
+    }
 }
 
 /// All services that were ever in a table.

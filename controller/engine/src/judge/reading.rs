@@ -329,6 +329,7 @@ mod tests {
                 started: 600,
                 bad: 6,
             }],
+            latency: Vec::new(),
         }
     }
 

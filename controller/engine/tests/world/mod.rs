@@ -307,6 +307,7 @@ impl World {
             guard: None,
             cohorts: self.ring.iter().skip(first).cloned().collect(),
             history: self.minutes.iter().rev().take(30).rev().copied().collect(),
+            latency: Vec::new(),
         };
         Told::Page {
             process: format!("process-{}", self.process),
