@@ -7,7 +7,7 @@ mod promotion;
 mod tilt;
 
 pub use alternatives::{ALTERNATIVES, Slower, WEIGHTS};
-pub use histograms::{Histograms, shift_down};
+pub use histograms::{Histograms, quantile, shift_down};
 pub use learned::learned;
 pub use tilt::{Tilt, Totals};
 
@@ -28,6 +28,10 @@ pub struct LatencyConfig {
     pub shift: usize,
     /// Buckets by which p50, p95 and p99 may be slower and still be good enough.
     pub promote_shift: usize,
+    /// Part of the tail above each quantile by which the canary's may be larger and still be good enough: with 0.3,
+    /// 1.3 % of its requests may lie beyond the shifted p99. 0: none, as evidence 2b has it.
+    #[serde(default)]
+    pub allowance: f64,
     /// Dispersion: 1 for independent requests.
     pub phi: Phi,
     /// Capital over start times.
@@ -61,6 +65,7 @@ impl Default for LatencyConfig {
         LatencyConfig {
             shift: 1,
             promote_shift: 2,
+            allowance: 0.0,
             phi: Phi::ONE,
             spread: Spread::DEFAULT,
         }
@@ -175,7 +180,7 @@ impl TryFrom<Saved> for LatencyProcess {
         let baseline = probabilities(&saved.history);
         let (tilts, proofs) = (
             alternatives::fixed(&baseline),
-            promotion::proofs(&baseline, config.promote_shift),
+            promotion::proofs(&baseline, config.promote_shift, config.allowance),
         );
         Ok(LatencyProcess {
             saved,
@@ -228,6 +233,25 @@ mod tests {
         (0..30).for_each(|_| tolerated.tick(1.0, &[block([0, 10, 40, 30, 12, 5, 2, 1])]));
         assert!(slow.log_roll() > 4.6 && slow.log_promote() < 0.0);
         assert!(tolerated.log_roll() < 0.0, "{}", tolerated.log_roll());
+    }
+
+    #[test]
+    fn latencies_in_one_bucket_are_proven_with_an_allowance_and_a_slow_half_is_not() {
+        let config = LatencyConfig {
+            allowance: 0.3,
+            ..LatencyConfig::default()
+        };
+        let history = [0, 60_000, 0, 0, 0, 0, 0, 0];
+        let mut same = LatencyProcess::new(config, &history).unwrap();
+        let mut slow = same.clone();
+        let block = |canary: [u64; 8]| Histograms {
+            stable: vec![0, 100, 0, 0, 0, 0, 0, 0],
+            canary: canary.to_vec(),
+        };
+        (0..20).for_each(|_| same.tick(1.0, &[block([0, 100, 0, 0, 0, 0, 0, 0])]));
+        (0..20).for_each(|_| slow.tick(1.0, &[block([0, 50, 0, 0, 0, 50, 0, 0])]));
+        assert!(same.log_promote() > 3.0, "{:?}", same.log_promote_by_quantile());
+        assert!(slow.log_promote() < -3.0, "{:?}", slow.log_promote_by_quantile());
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! 1. [`blocks::Closer`], one per stream (proxy and split hash): push every tick, `close()` before a weight change.
 //! 2. [`errors::ErrorProcess`] and [`latency::LatencyProcess`]: `tick(dt, &closed_blocks)` on every tick, with no
 //!    blocks too.
-//! 3. Roll back when [`combine::average`] of `log_roll()` reaches `ln(1/alpha)`; promote when [`combine::least`] of
+//! 3. Roll back when [`combine::largest`] of `log_roll()` reaches `ln(1/alpha)`; promote when [`combine::least`] of
 //!    `log_promote()` reaches `ln(1/beta)` and the soak is over.
 //! 4. [`pacing::Pace::next`]: the next weight from the canary's totals.
 //! 5. [`bounds`] and `shares()`: the explanation; [`information::Outlook`]: what to expect beforehand.
@@ -28,7 +28,7 @@
 //! | [`capital`] | `Spread` (head start, horizon), `Capital`: restarts in log space | 2a |
 //! | [`errors`] | `ErrorConfig`, `Phi`, `ErrorProcess`, the seven alternatives | 2a |
 //! | [`latency`] | `Histograms`, `LatencyConfig`, `LatencyProcess`, tilts, the learned alternative | 2b |
-//! | [`combine`] | `average`, `shares`, `least`, `guilty`, `after_retries` | 2c |
+//! | [`combine`] | `average`, `largest`, `shares`, `least`, `guilty`, `guilty_among`, `after_retries` | 2c |
 //! | [`dispersion`] | `Noise` (phi-hat), `dispersion`, `pod_spread`, `widened` | 2d |
 //! | [`placebo`] | `Placebos`: A/A watch over the engine | 2d |
 //! | [`pacing`] | `Pace`, `Sight`, `suspect`, `upper_rate` | 2e |

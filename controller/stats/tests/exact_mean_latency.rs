@@ -90,6 +90,7 @@ fn process(promote_shift: usize) -> LatencyProcess {
     let config = LatencyConfig {
         shift: 0,
         promote_shift,
+        allowance: 0.0,
         phi: Phi::ONE,
         spread,
     };

@@ -93,7 +93,7 @@ pub(super) fn fixed(p: &[f64]) -> Vec<Tilt> {
 fn factors(kind: Slower, p: &[f64]) -> Option<Vec<f64>> {
     match kind {
         Slower::Tail { tail, times } => {
-            let edge = edge_with_tail(p, tail, p.len());
+            let edge = edge_with_tail(p, tail, 1, p.len());
             Some(
                 (0..p.len())
                     .map(|b| if b >= edge { times } else { 1.0 })
@@ -105,11 +105,11 @@ fn factors(kind: Slower, p: &[f64]) -> Option<Vec<f64>> {
     }
 }
 
-/// Edge in `1..end` above which the share of the baseline is nearest to `target`, by ratio.
-pub(super) fn edge_with_tail(p: &[f64], target: f64, end: usize) -> usize {
+/// Edge in `first..end`, but not 0, above which the share of the baseline is nearest to `target`, by ratio.
+pub(super) fn edge_with_tail(p: &[f64], target: f64, first: usize, end: usize) -> usize {
     let tails = tails(p);
     let distance = |edge: usize| ((tails[edge] + 1e-12).ln() - target.ln()).abs();
-    (1..end.min(p.len()))
+    (first.max(1)..end.min(p.len()))
         .min_by(|a, b| distance(*a).total_cmp(&distance(*b)))
         .unwrap_or(0)
 }
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn a_tail_starts_at_the_nearest_edge_and_never_at_the_first_bucket() {
         let p = [0.5, 0.3, 0.15, 0.04, 0.009, 0.001];
-        let edges = [0.5, 0.2, 0.05, 0.01, 0.001, 1e-4].map(|tail| edge_with_tail(&p, tail, p.len()));
+        let edges = [0.5, 0.2, 0.05, 0.01, 0.001, 1e-4].map(|tail| edge_with_tail(&p, tail, 1, p.len()));
         assert_eq!(edges, [1, 2, 3, 4, 5, 5]);
     }
 

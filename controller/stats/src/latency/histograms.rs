@@ -68,6 +68,16 @@ pub fn shift_down(buckets: &[u64], shift: usize) -> Vec<u64> {
     shifted
 }
 
+/// Where the quantile `p` lies: the bucket, and the part of it that is below, 0 to 1. `None` without requests.
+pub fn quantile(buckets: &[u64], p: f64) -> Option<(usize, f64)> {
+    let wanted = p * total(buckets) as f64;
+    let below = running(buckets);
+    let bucket = below.iter().position(|sum| *sum > 0 && *sum as f64 >= wanted)?;
+    let inside = *buckets.get(bucket)? as f64;
+    let before = *below.get(bucket)? as f64 - inside;
+    Some((bucket, ((wanted - before) / inside.max(1.0)).clamp(0.0, 1.0)))
+}
+
 /// Adds bucket by bucket, saturating; grows to the longer one.
 pub(crate) fn add(sum: &mut Vec<u64>, more: &[u64]) {
     sum.resize(sum.len().max(more.len()), 0);
@@ -114,6 +124,14 @@ mod tests {
     fn buckets_above_the_known_ones_are_overflow() {
         assert_eq!(fit(&[1, 2, 3, 4], 2), [1, 9]);
         assert_eq!(fit(&[1], 3), [1, 0, 0]);
+    }
+
+    #[test]
+    fn a_quantile_is_a_bucket_and_a_part_of_it() {
+        assert_eq!(quantile(&[5, 10, 5, 0], 0.5), Some((1, 0.5)));
+        assert_eq!(quantile(&[0, 4, 0], 0.0), Some((1, 0.0)));
+        assert_eq!(quantile(&[0, 4, 0], 1.0), Some((1, 1.0)));
+        assert_eq!(quantile(&[0, 0], 0.5), None);
     }
 
     #[test]

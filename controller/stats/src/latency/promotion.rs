@@ -10,18 +10,25 @@ pub(super) struct Proof {
     edge: usize,
     shifted: usize,
     alternative: Rates,
+    margin: Margin,
 }
 
 /// Quantiles to prove, as the share of requests above them: p50, p95, p99.
 pub(super) const TAILS: [f64; 3] = [0.5, 0.05, 0.01];
 
-/// One proof a quantile. The edge is the one whose stable tail is nearest, among those that leave `shift` buckets
-/// above: a canary pushed into the overflow could not be told from one beyond it.
-pub(super) fn proofs(p: &[f64], shift: usize) -> [Proof; 3] {
+/// Edges whose stable tail is larger than this many targets prove too little: "fewer than all are slower".
+const LARGEST_TAIL: f64 = 1.5;
+
+/// One proof a quantile. The edge is the one whose stable tail is nearest, among those that are not far above the
+/// target and leave `shift` buckets above: a canary pushed into the overflow could not be told from one beyond it.
+/// `allowance` is the part of each tail by which the canary's may be larger: without any, a service whose latencies
+/// lie in one bucket, or leave a gap at the edge, could never be proven as fast as itself.
+pub(super) fn proofs(p: &[f64], shift: usize, allowance: f64) -> [Proof; 3] {
     let tails = tails(p);
     let end = p.len().saturating_sub(shift);
     TAILS.map(|tail| {
-        let edge = edge_with_tail(p, tail, end);
+        let enough = tails.partition_point(|t| *t > LARGEST_TAIL * tail);
+        let edge = edge_with_tail(p, tail, enough.min(end.saturating_sub(1)), end);
         let shifted = edge + shift;
         let share = |edge: usize| tails.get(edge).copied().unwrap_or(0.0);
         Proof {
@@ -31,14 +38,15 @@ pub(super) fn proofs(p: &[f64], shift: usize) -> [Proof; 3] {
                 stable: share(edge),
                 canary: share(shifted),
             },
+            margin: Margin::new(1.0, allowance * tail).unwrap_or(Margin::NONE),
         }
     })
 }
 
 impl Proof {
-    /// Evidence of one block that the canary is at most `shift` buckets slower at this quantile.
+    /// Evidence of one block that the canary is at most `shift` buckets slower at this quantile, or by the allowance.
     pub fn log_e(&self, block: &Histograms) -> f64 {
         let slow = block.slower_than(self.edge, self.shifted);
-        log_e(&slow, self.alternative, Margin::NONE, Side::Good)
+        log_e(&slow, self.alternative, self.margin, Side::Good)
     }
 }
