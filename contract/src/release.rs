@@ -121,6 +121,52 @@ pub struct Figures {
     pub log_promote: f64,
     /// Where it may promote: ln(1/beta).
     pub promote_at: f64,
+    /// The evidence by metric; absent while errors alone are judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Metrics>,
+    /// Latencies of both tracks, the warm-up apart; absent until known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latencies>,
+}
+
+/// Evidence of each metric by itself. Logarithms are natural.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metrics {
+    /// For "worse": bad requests.
+    pub errors: f64,
+    /// For "worse": slower requests.
+    pub latency: f64,
+    /// For "worse": no good answer within 1 s, and within 5 s.
+    pub stalled: [f64; 2],
+    /// For "good enough": bad requests.
+    pub promote_errors: f64,
+    /// For "good enough": p50, p95, p99.
+    pub promote_latency: [f64; 3],
+    /// Without a good answer within 1 s and within 5 s: the canary's requests.
+    pub canary_stalled: [Counts; 2],
+    /// Without a good answer within half of that: stable's requests.
+    pub stable_stalled: [Counts; 2],
+}
+
+/// Latencies of both tracks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latencies {
+    /// Stable's.
+    pub stable: Quantiles,
+    /// The canary's.
+    pub canary: Quantiles,
+}
+
+/// Quantiles in seconds. What has no answer at the outcome age counts as that long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Quantiles {
+    /// Half of the requests are faster.
+    pub p50: f64,
+    /// 95 %.
+    pub p95: f64,
+    /// 99 %.
+    pub p99: f64,
 }
 
 /// One decision, for the record.

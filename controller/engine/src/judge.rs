@@ -1,19 +1,24 @@
 //! The judgement of one run: counts in, evidence and verdict out (statistics 2a, 2d, 2h).
 
+mod cursor;
+mod metrics;
+mod outcome;
 mod reading;
 mod recent;
 
+pub(crate) use metrics::Metric;
+pub(crate) use outcome::STALL_AGES;
 pub(crate) use reading::Terms;
 pub(crate) use recent::Degraded;
 
 use crate::{observation::Observation, plan::Plan};
 use contract::release::{self, Figures, Verdict};
+use metrics::Metrics;
 use reading::{Stream, before};
 use recent::Recent;
 use serde::{Deserialize, Serialize};
 use stats::{
     Arm, Counts,
-    errors::ErrorProcess,
     pacing::{self, Sight},
 };
 
@@ -34,10 +39,7 @@ pub(crate) struct Risk {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Judge {
     risk: Risk,
-    errors: ErrorProcess,
-    /// Log evidence brought along from an earlier part of the run: the watch goes on with the capital that the
-    /// ramp has left, so that alpha holds for both together.
-    carried: f64,
+    metrics: Metrics,
     streams: Vec<Stream>,
     recent: Recent,
     totals: Counts,
@@ -46,6 +48,10 @@ pub(crate) struct Judge {
     /// Requests per second before the canary.
     start_rate: f64,
     seconds: u64,
+    /// Seconds that are known at each of [`STALL_AGES`].
+    ahead: [u64; 2],
+    /// Seconds from the first weight in which the canary is forgiven to be slow.
+    warm_up: u64,
     at_weight: u64,
     soaked: u64,
     spent: u64,
@@ -67,30 +73,40 @@ impl Risk {
 impl Judge {
     /// Begins with stable's last ten minutes as the baseline, and the seconds under way as the first cohorts.
     pub fn start(plan: &Plan, risk: Risk, seen: &Observation) -> Judge {
-        let (history, start_rate) = before(seen);
-        Judge {
+        let (past, start_rate) = before(seen);
+        let mut judge = Judge {
             risk,
-            errors: ErrorProcess::new(plan.errors, history),
-            carried: 0.0,
-            streams: reading::streams(seen),
+            metrics: Metrics::start(plan, &past),
+            streams: Vec::new(),
             recent: Recent::default(),
             totals: Counts::default(),
-            before: history,
+            before: past.counts,
             start_rate,
             seconds: 0,
+            ahead: [0; 2],
+            warm_up: plan.policy.judgement.warm_up.as_seconds() as u64,
             at_weight: 0,
             soaked: 0,
             spent: 0,
             worse: false,
+        };
+        judge.streams = reading::streams(&judge, seen);
+        judge
+    }
+
+    /// The judge of the watch after promotion: fresh counts, the old capital. The canary is warm.
+    pub fn follow(&self, plan: &Plan, seen: &Observation) -> Judge {
+        let fresh = Judge::start(plan, self.risk, seen);
+        Judge {
+            metrics: fresh.metrics.follow(&self.metrics),
+            warm_up: 0,
+            ..fresh
         }
     }
 
-    /// The judge of the watch after promotion: fresh counts, the old capital.
-    pub fn follow(&self, plan: &Plan, seen: &Observation) -> Judge {
-        Judge {
-            carried: self.log_rollback(),
-            ..Judge::start(plan, self.risk, seen)
-        }
+    /// Who is worse, most certain first, once the verdict is that.
+    pub fn blamed(&self) -> Vec<Metric> {
+        self.metrics.blamed(self.risk.alpha)
     }
 
     /// Takes everything that has become known. Stops at the block that proves the canary worse, so that the counts
@@ -138,8 +154,8 @@ impl Judge {
     pub fn sight(&self) -> Sight {
         Sight {
             rate: self.rate(),
-            canary: self.errors.canary(),
-            stable: self.errors.stable().plain_rate(),
+            canary: self.metrics.errors().canary(),
+            stable: self.metrics.errors().stable().plain_rate(),
             log_roll: self.log_rollback(),
             alpha: self.risk.alpha,
         }
@@ -178,15 +194,17 @@ impl Judge {
             rollback_at: self.rollback_at(),
             log_promote: self.log_promote(),
             promote_at: self.promote_at(),
+            metrics: self.metrics.shown(),
+            latency: self.metrics.latencies(),
         }
     }
 
     fn log_rollback(&self) -> f64 {
-        self.carried + self.errors.log_roll()
+        self.metrics.log_rollback()
     }
 
     fn log_promote(&self) -> f64 {
-        self.errors.log_promote()
+        self.metrics.log_promote()
     }
 
     fn rollback_at(&self) -> f64 {

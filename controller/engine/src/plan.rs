@@ -11,11 +11,20 @@ use stats::{
     capital::Spread,
     errors::{ErrorConfig, Phi},
     halfplane::Margin,
+    latency::LatencyConfig,
     pacing::Pace,
 };
 
 /// Part of the capital that bets on a canary that is bad from its first request (statistics 2a).
 const HEAD_START: f64 = 0.7;
+/// Part of each latency tail by which the canary's may be larger: "a p99 tail of 1 % may be 1.3 %" (statistics 2b).
+const TAIL_ALLOWANCE: f64 = 0.3;
+/// A hang is a matter of many requests: a few more without an answer are for the latency to judge. Canary requests may
+/// have twice the age of stable's besides.
+const STALLED: policy::Margin = policy::Margin {
+    ratio: 1.1,
+    absolute: 0.01,
+};
 
 /// One service: its policy, the two versions, and which release they make.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +38,9 @@ pub struct Plan {
     /// The canary version.
     pub canary: Version,
     pub(crate) errors: ErrorConfig,
+    /// `None`: errors alone are judged.
+    pub(crate) latency: Option<LatencyConfig>,
+    pub(crate) stalled: ErrorConfig,
     pub(crate) pace: Pace,
 }
 
@@ -53,11 +65,17 @@ impl Plan {
         if !faults.is_empty() {
             return Err(faults);
         }
+        let errors = errors(&entry.rollout).map_err(|f| vec![f])?;
         Ok(Plan {
             service: entry.name.clone(),
             stable: Version::of(&entry.stable),
             canary: Version::of(&entry.canary),
-            errors: errors(&entry.rollout).map_err(|f| vec![f])?,
+            latency: latency(&entry.rollout, &errors),
+            stalled: ErrorConfig {
+                roll_back: margin(STALLED).map_err(|f| vec![f])?,
+                ..errors
+            },
+            errors,
             pace: pace(&entry.rollout).map_err(|f| vec![f])?,
             policy: entry.rollout.clone(),
         })
@@ -100,6 +118,17 @@ fn errors(policy: &Policy) -> Result<ErrorConfig, Fault> {
         promote: margin(j.errors.promote)?,
         phi: Phi::ONE,
         spread: Spread::new(HEAD_START, horizon).map_err(|e| fault("judgement.horizon", horizon, e))?,
+    })
+}
+
+fn latency(policy: &Policy, errors: &ErrorConfig) -> Option<LatencyConfig> {
+    let l = &policy.judgement.latency;
+    l.enabled.then_some(LatencyConfig {
+        shift: l.rollback_shift,
+        promote_shift: l.promote_shift,
+        allowance: TAIL_ALLOWANCE,
+        phi: errors.phi,
+        spread: errors.spread,
     })
 }
 

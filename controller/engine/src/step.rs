@@ -34,6 +34,10 @@ pub struct Step {
 }
 
 /// Something to be done.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a step has a handful of acts, and a record is most of them"
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Put this split in force.
@@ -80,7 +84,7 @@ fn judge(desk: &mut Desk, mut stage: Stage) -> Stage {
     let reason = if !judged {
         None
     } else if trial.judge.verdict() == Verdict::Worse {
-        Some(words::rolled_back(&trial.judge.figures()))
+        Some(words::rolled_back(&trial.judge.figures(), &trial.judge.blamed()))
     } else if desk.ledger.wanted.is_none() {
         None
     } else {

@@ -1,10 +1,14 @@
 //! Sentences for people who never heard of an e-value. Every decision carries its counts.
 
-use crate::{judge::Degraded, plan::Plan, state::Trial};
+use crate::{
+    judge::{Degraded, Metric, STALL_AGES},
+    plan::Plan,
+    state::Trial,
+};
 use contract::{
     Split,
     policy::Margin,
-    release::{Figures, Phase},
+    release::{Figures, Latencies, Phase},
 };
 
 /// Beyond this a factor of evidence says nothing more to anybody.
@@ -15,14 +19,66 @@ pub(crate) fn counts(f: &Figures) -> String {
     format!("canary {} bad, stable {} bad", f.canary, f.stable)
 }
 
-pub(crate) fn rolled_back(f: &Figures) -> String {
+pub(crate) fn rolled_back(f: &Figures, blamed: &[Metric]) -> String {
+    let others: Vec<String> = blamed.iter().filter_map(|m| blame(f, *m)).collect();
+    let (what, so_many) = if others.is_empty() {
+        (String::new(), "so many errors")
+    } else if blamed.contains(&Metric::Errors) {
+        (format!("{}; ", others.join("; ")), "so much of both")
+    } else {
+        (format!("{}; ", others.join("; ")), "so much of that")
+    };
     format!(
-        "rolled back: {}; so many errors would be seen by chance in fewer than 1 of {:.0} healthy releases \
+        "rolled back: {what}{}; {so_many} would be seen by chance in fewer than 1 of {:.0} healthy releases \
          (evidence {} times what a rollback needs)",
         counts(f),
         f.rollback_at.exp(),
         factor(f.log_rollback - f.rollback_at),
     )
+}
+
+/// What a metric says besides errors: `slower: p95 of the canary 210 ms beside stable's 60 ms`.
+fn blame(f: &Figures, metric: Metric) -> Option<String> {
+    match metric {
+        Metric::Errors => None,
+        Metric::Latency => f.latency.as_ref().map(slower),
+        Metric::Stalled(i) => {
+            let m = f.metrics.as_ref()?;
+            let age = *STALL_AGES.get(i)?;
+            let (canary, stable) = (m.canary_stalled.get(i)?, m.stable_stalled.get(i)?);
+            Some(format!(
+                "unanswered after {age} s: {canary} of the canary, beside {stable} of stable after {} s",
+                age as f64 / 2.0
+            ))
+        }
+    }
+}
+
+/// The quantile in which both differ most.
+fn slower(l: &Latencies) -> String {
+    let all = [
+        ("p50", l.canary.p50, l.stable.p50),
+        ("p95", l.canary.p95, l.stable.p95),
+        ("p99", l.canary.p99, l.stable.p99),
+    ];
+    let (name, canary, stable) = all
+        .into_iter()
+        .max_by(|a, b| (a.1 * b.2).total_cmp(&(b.1 * a.2)))
+        .unwrap_or(("p50", l.canary.p50, l.stable.p50));
+    format!(
+        "slower: {name} of the canary {} beside stable's {}",
+        duration(canary),
+        duration(stable)
+    )
+}
+
+/// `210 ms`, `8 s`
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 0.01 => format!("{:.1} ms", s * 1e3),
+        s if s < 1.0 => format!("{:.0} ms", s * 1e3),
+        s => format!("{s:.1} s"),
+    }
 }
 
 pub(crate) fn guarded(why: &str, f: &Figures) -> String {
@@ -34,13 +90,19 @@ pub(crate) fn guarded(why: &str, f: &Figures) -> String {
 
 pub(crate) fn good_enough(f: &Figures, margin: Margin, soaked: f64) -> String {
     format!(
-        "good enough: {}; a canary with more than {} times stable's error rate plus {} would look this good in fewer \
+        "good enough: {}{}; a canary with more than {} times stable's error rate plus {} would look this good in fewer \
          than 1 of {:.0} releases; {soaked:.0} s of traffic without suspicion",
         counts(f),
+        f.latency.as_ref().map(as_fast).unwrap_or_default(),
         margin.ratio,
         percent(margin.absolute),
         f.promote_at.exp(),
     )
+}
+
+fn as_fast(l: &Latencies) -> String {
+    let (canary, stable) = (duration(l.canary.p95), duration(l.stable.p95));
+    format!(", p95 {canary} beside {stable}")
 }
 
 pub(crate) fn degraded(d: &Degraded) -> String {
@@ -153,13 +215,40 @@ mod tests {
             rollback_at: 100f64.ln(),
             ..Figures::default()
         };
-        let text = rolled_back(&f);
+        let text = rolled_back(&f, &[Metric::Errors]);
         assert!(
             text.starts_with("rolled back: canary 14 of 61 bad, stable 0 of 540 bad; "),
             "{text}"
         );
         assert!(text.contains("fewer than 1 of 100 healthy releases"), "{text}");
         assert!(text.contains("133.6 times"), "{text}");
+    }
+
+    #[test]
+    fn a_rollback_names_what_is_worse() {
+        use contract::release::{Latencies, Metrics, Quantiles};
+        let quantiles = |p50, p95, p99| Quantiles { p50, p95, p99 };
+        let of = |requests, bad| Counts { requests, bad };
+        let f = Figures {
+            latency: Some(Latencies {
+                stable: quantiles(0.02, 0.06, 0.2),
+                canary: quantiles(0.02, 0.21, 0.3),
+            }),
+            metrics: Some(Metrics {
+                canary_stalled: [of(41, 40), of(0, 0)],
+                stable_stalled: [of(380, 0), of(0, 0)],
+                ..Metrics::default()
+            }),
+            ..Figures::default()
+        };
+        let slow = rolled_back(&f, &[Metric::Latency]);
+        assert!(
+            slow.starts_with("rolled back: slower: p95 of the canary 210 ms beside stable's 60 ms; canary"),
+            "{slow}"
+        );
+        let hangs = rolled_back(&f, &[Metric::Stalled(0)]);
+        let expected = "unanswered after 1 s: 40 of 41 of the canary, beside 0 of 380 of stable after 0.5 s;";
+        assert!(hangs.contains(expected), "{hangs}");
     }
 
     #[test]

@@ -79,6 +79,14 @@ fn row(name: &str, ends: &[End]) -> String {
     )
 }
 
+/// Errors with all of the chance, from the first request on: what the reference figures are of.
+fn errors_only() -> Policy {
+    let mut policy = Policy::default();
+    policy.judgement.latency.enabled = false;
+    policy.judgement.warm_up = Span::seconds(0);
+    policy
+}
+
 const HEAD: &str = "                              promoted  rolled back    median  bad, mean  bad, 95 %";
 
 fn at(rps: f64, canary: Rate) -> Nature {
@@ -87,6 +95,7 @@ fn at(rps: f64, canary: Rate) -> Nature {
         stable: |_| 0.001,
         canary,
         slow: 0.0,
+        delay: [world::usual; 2],
         silence: None,
         restart: None,
     }
@@ -98,7 +107,7 @@ fn at(rps: f64, canary: Rate) -> Nature {
     ignore = "takes minutes without optimisation: run with --release"
 )]
 fn healthy_releases_are_kept_and_faulty_ones_found() {
-    let mut policy = Policy::default();
+    let mut policy = errors_only();
     policy.promotion.watch = Span::seconds(60);
     println!("\n100 requests/s, stable 0.1 % errors, default policy with a watch of 1 min\n{HEAD}");
     let healthy = releases(HEALTHY, &at(100.0, |_| 0.001), &policy, 3600.0);
@@ -124,7 +133,7 @@ const FAULTS: [(&str, Rate); 3] = [("1 %", |_| 0.01), ("5 %", |_| 0.05), ("50 %"
     ignore = "takes minutes without optimisation: run with --release"
 )]
 fn closed_loop_beside_the_reference() {
-    let mut policy = Policy::default();
+    let mut policy = errors_only();
     policy.judgement.errors.rollback = Margin {
         ratio: 1.0,
         absolute: 0.0,

@@ -18,7 +18,7 @@ use crate::errors::Phi;
 use crate::refused::Refused;
 use crate::seconds::seconds;
 use histograms::{add, total};
-use promotion::Proof;
+use promotion::{Proof, Slow};
 use serde::{Deserialize, Serialize};
 
 /// What is tolerated. Fixed at canary start.
@@ -57,6 +57,8 @@ struct Saved {
     canary: Vec<u64>,
     capital: Capital,
     log_promote: [f64; 3],
+    /// `None` before the first tick: then made of the history.
+    slow: Option<[Slow; 3]>,
 }
 
 impl Default for LatencyConfig {
@@ -82,6 +84,7 @@ impl LatencyProcess {
             canary: vec![0; history.len()],
             capital: Capital::new(config.spread, WEIGHTS.len()),
             log_promote: [0.0; 3],
+            slow: None,
         })
     }
 
@@ -99,10 +102,7 @@ impl LatencyProcess {
         self.saved
             .capital
             .tick(seconds(dt), &self.rollback_gains(&shifted));
-        let phi = self.saved.config.phi.get();
-        for (log, proof) in self.saved.log_promote.iter_mut().zip(&self.proofs) {
-            *log += blocks.iter().map(|block| proof.log_e(block)).sum::<f64>() / phi;
-        }
+        self.prove(seconds(dt), &blocks);
         shifted
             .iter()
             .for_each(|block| add(&mut self.saved.canary, &block.canary));
@@ -148,6 +148,20 @@ impl LatencyProcess {
     /// Settings in force.
     pub fn config(&self) -> &LatencyConfig {
         &self.saved.config
+    }
+
+    fn prove(&mut self, dt: f64, blocks: &[Histograms]) {
+        let phi = self.saved.config.phi.get();
+        let history = &self.saved.history;
+        let slow = self
+            .saved
+            .slow
+            .get_or_insert_with(|| self.proofs.each_ref().map(|p| p.slow(history)));
+        let logs = self.saved.log_promote.iter_mut();
+        for ((log, proof), slow) in logs.zip(&self.proofs).zip(slow) {
+            *log += blocks.iter().map(|block| proof.log_e(slow, block)).sum::<f64>() / phi;
+            proof.follow(slow, dt, blocks);
+        }
     }
 
     fn rollback_gains(&self, shifted: &[Histograms]) -> Vec<f64> {

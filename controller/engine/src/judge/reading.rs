@@ -4,14 +4,19 @@
 //! outcome age. What comes later is discarded. A new process is a new stream; the gap between is not counted. A block
 //! never spans two hashes or two shares, so it closes before any weight change.
 
-use super::Judge;
+use super::{
+    Judge,
+    cursor::{Cursor, is_same},
+    metrics::Past,
+    outcome::{Outcome, STALL_AGES, durations, stalled},
+};
 use crate::observation::{Observation, Told};
 use contract::{
-    evidence::{Bad, Cohort, Minute, RING_SECONDS, ServicePage, Tally},
+    evidence::{Bad, Cohort, Minute, ServicePage, Tally},
     names::Track,
 };
 use serde::{Deserialize, Serialize};
-use stats::{Arm, Counts, blocks::Closer};
+use stats::{Arm, Counts, latency::Histograms};
 
 /// Milliseconds after its end in which a second may still receive requests that workers have not yet counted.
 const GRACE_MS: u64 = 20;
@@ -19,8 +24,6 @@ const GRACE_MS: u64 = 20;
 const TIMELY_MS: u64 = 2_000;
 /// Minutes of stable's past that make the baseline.
 const BASELINE_MINUTES: u64 = 10;
-/// Two shares nearer than this are one: both were computed from the same fraction.
-const SAME_SHARE: f64 = 1e-9;
 
 /// How seconds are read in the present phase.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,19 +43,9 @@ pub(crate) struct Terms {
 pub(crate) struct Stream {
     proxy: String,
     process: String,
-    /// First second that is not yet published.
-    next: u64,
-    /// Judged seconds, counted from the start of the run: the leading stream drives the time.
-    counted: u64,
-    drawn: Option<Drawn>,
-    block: Closer<Counts>,
-}
-
-/// The split that the open block was drawn under.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Drawn {
-    hash: String,
-    share: f64,
+    whole: Cursor<Outcome>,
+    /// By [`STALL_AGES`]; none when only errors are judged.
+    early: Vec<Cursor<Counts>>,
 }
 
 /// One proxy's page.
@@ -66,50 +59,30 @@ struct Report<'a> {
 
 impl Stream {
     pub fn next(&self) -> u64 {
-        self.next
+        self.early.iter().map(|c| c.next).fold(self.whole.next, u64::min)
     }
 
-    fn begin(told: &Report, counted: u64) -> Stream {
+    fn begin(told: &Report, judge: &Judge) -> Stream {
+        let next = told.now_ms / 1000;
+        let ages = judge.metrics.buckets().map_or(0, |_| STALL_AGES.len());
+        let early = judge.ahead.iter().take(ages);
         Stream {
             proxy: told.proxy.to_owned(),
             process: told.process.to_owned(),
-            next: told.now_ms / 1000,
-            counted,
-            drawn: None,
-            block: Closer::default(),
+            whole: Cursor::begin(next, judge.seconds),
+            early: early.map(|seconds| Cursor::begin(next, *seconds)).collect(),
         }
     }
 
-    /// Closes the block when this cohort was drawn under another split.
-    fn turn_to(&mut self, cohort: &Cohort) -> Option<Counts> {
-        let same = |d: &Drawn| d.hash == cohort.hash && is_same(d.share, cohort.share);
-        if self.drawn.as_ref().is_some_and(same) {
-            return None;
-        }
-        self.drawn = Some(Drawn {
-            hash: cohort.hash.clone(),
-            share: cohort.share,
-        });
-        self.block.close()
-    }
-
-    /// Seconds that have fallen out of the ring are a gap: they count nowhere.
     fn skip_gap(&mut self, now_ms: u64) {
-        self.next = self.next.max((now_ms / 1000).saturating_sub(RING_SECONDS - 1));
-    }
-
-    fn is_at(&self, share: f64) -> bool {
-        is_same(self.share(), share)
-    }
-
-    fn share(&self) -> f64 {
-        self.drawn.as_ref().map_or(0.0, |d| d.share)
+        self.whole.skip_gap(now_ms);
+        self.early.iter_mut().for_each(|c| c.skip_gap(now_ms));
     }
 }
 
 /// A stream for each proxy that told something.
-pub(super) fn streams(seen: &Observation) -> Vec<Stream> {
-    told(seen).map(|t| Stream::begin(&t, 0)).collect()
+pub(super) fn streams(judge: &Judge, seen: &Observation) -> Vec<Stream> {
+    told(seen).map(|t| Stream::begin(&t, judge)).collect()
 }
 
 /// Publishes what has become known, proxy by proxy in the order of the observation.
@@ -118,9 +91,8 @@ pub(super) fn read(judge: &mut Judge, seen: &Observation, terms: &Terms) {
         let mut stream = take_stream(judge, &told);
         stream.skip_gap(told.now_ms);
         // A page that begins later says nothing about the seconds before: they are no empty seconds.
-        if told.since <= stream.next {
-            let first = told.page.cohorts.partition_point(|c| c.second < stream.next);
-            read_page(judge, &mut stream, &told, first, terms);
+        if told.since <= stream.next() {
+            read_page(judge, &mut stream, &told, terms);
         }
         judge.streams.push(stream);
     }
@@ -145,39 +117,77 @@ fn told(seen: &Observation) -> impl Iterator<Item = Report<'_>> {
     })
 }
 
-/// The stream of this process. Of an earlier process of the same proxy the open block is closed and judged.
+/// The stream of this process. Of an earlier process of the same proxy the open blocks are closed and judged.
 fn take_stream(judge: &mut Judge, told: &Report) -> Stream {
     let Some(at) = judge.streams.iter().position(|s| s.proxy == told.proxy) else {
-        return Stream::begin(told, judge.seconds);
+        return Stream::begin(told, judge);
     };
     let mut stream = judge.streams.swap_remove(at);
     if stream.process == told.process {
         return stream;
     }
-    if let Some(block) = stream.block.close() {
-        judge.tick(0.0, &[block]);
+    if let Some((block, cold)) = stream.whole.close() {
+        judge.tick(0.0, &[block], cold);
     }
-    Stream::begin(told, judge.seconds)
+    for (age, cursor) in stream.early.iter_mut().enumerate() {
+        if let Some((block, cold)) = cursor.close() {
+            judge.tick_stalled(age, 0.0, &[block], cold);
+        }
+    }
+    Stream::begin(told, judge)
 }
 
-fn read_page(judge: &mut Judge, stream: &mut Stream, told: &Report, first: usize, terms: &Terms) {
-    let mut cohorts = told.page.cohorts.get(first..).unwrap_or_default();
+/// What may be published next of a page.
+enum Next<'a> {
+    Stalled(usize, &'a [Cohort]),
+    Whole(&'a [Cohort], Age),
+}
+
+/// Second by second, so that what is read late is judged in nearly the order in which it came.
+fn read_page(judge: &mut Judge, stream: &mut Stream, told: &Report, terms: &Terms) {
     while !judge.worse {
-        let n = cohorts.partition_point(|c| c.second <= stream.next);
-        let (second, rest) = cohorts.split_at(n);
-        let Some(age) = publishable(stream.next, second, told.now_ms, terms) else {
-            return;
-        };
-        judge.second(stream, second, age, terms);
-        cohorts = rest;
+        match next(stream, told, terms) {
+            Some(Next::Stalled(age, cohorts)) => judge.stalled_second(stream, age, cohorts),
+            Some(Next::Whole(cohorts, age)) => judge.second(stream, cohorts, age, terms),
+            None => return,
+        }
     }
+}
+
+/// The earliest second that may be published; of the same one, first what is known first.
+fn next<'a>(stream: &Stream, told: &Report<'a>, terms: &Terms) -> Option<Next<'a>> {
+    let second = |s: u64| {
+        let cohorts = &told.page.cohorts;
+        let (from, to) = (
+            cohorts.partition_point(|c| c.second < s),
+            cohorts.partition_point(|c| c.second <= s),
+        );
+        cohorts.get(from..to).unwrap_or_default()
+    };
+    let early = stream
+        .early
+        .iter()
+        .zip(STALL_AGES)
+        .enumerate()
+        .filter_map(|(i, (cursor, age))| {
+            let cohorts = second(cursor.next);
+            publishable(cursor.next, cohorts, told.now_ms, age as f64)?;
+            Some((cursor.next, Next::Stalled(i, cohorts)))
+        });
+    let cohorts = second(stream.whole.next);
+    let whole = publishable(stream.whole.next, cohorts, told.now_ms, terms.outcome_age)
+        .map(|age| (stream.whole.next, Next::Whole(cohorts, age)));
+    early
+        .chain(whole)
+        .min_by_key(|(second, _)| *second)
+        .map(|(_, next)| next)
 }
 
 /// How the requests of a second are counted if it may be published now.
-fn publishable(second: u64, cohorts: &[Cohort], now_ms: u64, terms: &Terms) -> Option<Age> {
+fn publishable(second: u64, cohorts: &[Cohort], now_ms: u64, outcome_age: f64) -> Option<Age> {
     let end = second.saturating_add(1).saturating_mul(1000);
     let age = now_ms.checked_sub(end.saturating_add(GRACE_MS))?;
-    let limit = (terms.outcome_age * 1000.0) as u64;
+    let limit = (outcome_age * 1000.0) as u64;
     let finished = cohorts.iter().all(Cohort::is_finished);
     (finished || age >= limit).then(|| Age::of(age, limit))
 }
@@ -219,50 +229,94 @@ impl Age {
 impl Judge {
     /// One second of one stream: a tick for each cohort, of which the first carries the time.
     fn second(&mut self, stream: &mut Stream, cohorts: &[Cohort], age: Age, terms: &Terms) {
-        stream.next += 1;
-        stream.counted += 1;
-        let leads = stream.counted > self.seconds;
+        let cursor = &mut stream.whole;
+        let leads = cursor.advance(&mut self.seconds);
         if leads {
-            self.seconds = stream.counted;
             self.recent.advance();
         }
         let time = if leads { 1.0 } else { 0.0 };
-        let whole = stream.is_at(terms.share) && cohorts.iter().all(|c| is_same(c.share, terms.share));
+        let whole = cursor.is_at(terms.share) && cohorts.iter().all(|c| is_same(c.share, terms.share));
         if cohorts.is_empty() {
-            let closed = stream.block.push(1.0, &Counts::default());
-            self.tick(time, closed.as_slice());
+            let closed = cursor.idle();
+            self.tick_closed(
+                time,
+                closed.into_iter().map(|(b, cold)| (vec![b], cold)).collect(),
+            );
         }
         for (i, cohort) in cohorts.iter().enumerate() {
             let first = if i == 0 { 1.0 } else { 0.0 };
-            self.cohort(stream, cohort, age, (first, first * time));
+            self.cohort(cursor, cohort, age, (first, first * time));
         }
         if leads {
             // A second in which the weight changed, or before which it was another, is not wholly at this weight.
             self.at_weight += u64::from(whole);
-            self.soaked += u64::from(terms.soaks && stream.share() > 0.0);
+            self.soaked += u64::from(terms.soaks && cursor.share() > 0.0);
             self.spent += u64::from(terms.spends);
         }
     }
 
-    fn cohort(&mut self, stream: &mut Stream, cohort: &Cohort, age: Age, (own, common): (f64, f64)) {
+    fn cohort(&mut self, cursor: &mut Cursor<Outcome>, cohort: &Cohort, age: Age, (own, common): (f64, f64)) {
         self.recent.add(&failed(cohort, age));
         let counts = judged(cohort, age);
         if cohort.share > 0.0 {
             self.totals = self.totals.plus(counts);
         }
-        let closed = [stream.turn_to(cohort), stream.block.push(own, &counts)];
-        let blocks: Vec<Counts> = closed.into_iter().flatten().collect();
-        self.tick(common, &blocks);
+        let buckets = self.metrics.buckets();
+        let latency = buckets.map_or(Histograms::default(), |n| durations(cohort, n));
+        let cold = self.is_cold(cursor.counted);
+        let closed = cursor.push(cohort, cold, own, &Outcome { counts, latency });
+        self.tick_closed(common, closed.parts());
     }
 
-    fn tick(&mut self, dt: f64, blocks: &[Counts]) {
-        self.errors.tick(dt, blocks);
+    /// The blocks of one tick, which carries its time once, and when there is none too.
+    fn tick_closed(&mut self, dt: f64, parts: Vec<(Vec<Outcome>, bool)>) {
+        let last = parts.len().saturating_sub(1);
+        if parts.is_empty() {
+            self.tick(dt, &[], false);
+        }
+        for (i, (blocks, cold)) in parts.into_iter().enumerate() {
+            self.tick(if i == last { dt } else { 0.0 }, &blocks, cold);
+        }
+    }
+
+    /// One second of one stream at a fixed age.
+    fn stalled_second(&mut self, stream: &mut Stream, age: usize, cohorts: &[Cohort]) {
+        let (Some(cursor), Some(seconds)) = (stream.early.get_mut(age), self.ahead.get_mut(age)) else {
+            return;
+        };
+        let leads = cursor.advance(seconds);
+        let cold = cursor.counted <= self.warm_up;
+        let mut parts = Vec::new();
+        if cohorts.is_empty() {
+            parts.extend(cursor.idle().map(|(b, cold)| (vec![b], cold)));
+        }
+        for (i, cohort) in cohorts.iter().enumerate() {
+            let first = if i == 0 { 1.0 } else { 0.0 };
+            parts.extend(cursor.push(cohort, cold, first, &stalled(cohort, age)).parts());
+        }
+        self.tick_stalled(age, if leads { 1.0 } else { 0.0 }, &[], false);
+        for (blocks, cold) in parts {
+            self.tick_stalled(age, 0.0, &blocks, cold);
+        }
+    }
+
+    fn is_cold(&self, counted: u64) -> bool {
+        counted <= self.warm_up
+    }
+
+    fn tick(&mut self, dt: f64, blocks: &[Outcome], cold: bool) {
+        self.metrics.tick(dt, blocks, cold);
+        self.look();
+    }
+
+    fn tick_stalled(&mut self, age: usize, dt: f64, blocks: &[Counts], cold: bool) {
+        self.metrics.tick_stalled(age, dt, blocks, cold);
+        self.look();
+    }
+
+    fn look(&mut self) {
         self.worse |= self.log_rollback() >= self.rollback_at();
     }
-}
-
-fn is_same(a: f64, b: f64) -> bool {
-    (a - b).abs() < SAME_SHARE
 }
 
 /// Requests that ended badly. Only these say that stable is degraded: a service whose answers take long is not.
@@ -283,8 +337,8 @@ fn counts(cohort: &Cohort, bad: impl Fn(&Tally) -> u64) -> Counts {
 }
 
 /// Stable's last ten minutes, summed over proxies, and the requests per second of the last one or two.
-pub(super) fn before(seen: &Observation) -> (Arm, f64) {
-    told(seen).fold((Arm::default(), 0.0), |(sum, rate), t| {
+pub(super) fn before(seen: &Observation) -> (Past, f64) {
+    told(seen).fold((Past::default(), 0.0), |(mut past, rate), t| {
         let minute = t.now_ms / 60_000;
         let recent = |n: u64| {
             t.page
@@ -292,10 +346,14 @@ pub(super) fn before(seen: &Observation) -> (Arm, f64) {
                 .iter()
                 .filter(move |m| m.minute.saturating_add(n) >= minute)
         };
-        let arm = recent(BASELINE_MINUTES).fold(sum, |sum, m| sum.plus(arm(m)));
+        past.counts = recent(BASELINE_MINUTES).fold(past.counts, |sum, m| sum.plus(arm(m)));
+        past.latency.extend(&t.page.latency);
         let from_ms = minute.saturating_sub(1) * 60_000;
         let requests: f64 = recent(1).map(|m| m.started as f64).sum();
-        (arm, rate + requests * 1000.0 / (t.now_ms - from_ms).max(1) as f64)
+        (
+            past,
+            rate + requests * 1000.0 / (t.now_ms - from_ms).max(1) as f64,
+        )
     })
 }
 
@@ -307,7 +365,7 @@ fn arm(minute: &Minute) -> Arm {
 mod tests {
     use super::*;
     use crate::{judge::Risk, observation::Proxy, plan::Plan};
-    use contract::file::ServiceEntry;
+    use contract::{evidence::RING_SECONDS, file::ServiceEntry};
 
     const TERMS: Terms = Terms {
         outcome_age: 5.0,
@@ -479,13 +537,13 @@ mod tests {
         let mut judge = judge(&seen(&[("p", "1", 10_000, Vec::new())]));
         judge.read(&seen(&[("p", "1", 11_030, cohorts[..2].to_vec())]), &TERMS);
         assert_eq!(
-            (judge.errors.canary().n, judge.seconds),
+            (judge.metrics.errors().canary().n, judge.seconds),
             (1, 1),
             "the first block closed with one canary request"
         );
         judge.read(&seen(&[("p", "1", 12_030, cohorts)]), &TERMS);
         assert_eq!(
-            (judge.errors.canary().n, judge.seconds),
+            (judge.metrics.errors().canary().n, judge.seconds),
             (3, 2),
             "the second one with two"
         );
@@ -512,11 +570,11 @@ mod tests {
 
     #[test]
     fn the_past_of_stable_is_the_baseline_and_the_first_rate() {
-        let (arm, rate) = before(&seen(&[
+        let (past, rate) = before(&seen(&[
             ("p", "1", 30_000, Vec::new()),
             ("q", "2", 60_000, Vec::new()),
         ]));
-        assert_eq!(arm, Arm::new(1200, 12));
+        assert_eq!(past.counts, Arm::new(1200, 12));
         assert_eq!(rate, 20.0 + 10.0);
     }
 }

@@ -3,23 +3,36 @@
 
 use contract::{
     Canary, Split,
-    evidence::{Bad, Cohort, Minute, RING_SECONDS, ServicePage, Tally},
+    evidence::{Cohort, Minute, RING_SECONDS, ServicePage, Tally},
     file::ServiceEntry,
+    latency::{BUCKETS, bucket},
     names::CONTROLLER,
     policy::Policy,
     routes::Backends,
 };
 use engine::{Action, Observation, Plan, Proxy, Readiness, Smoked, State, Step, Table, Told, step};
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
-use rand_distr::{Binomial, Distribution, Poisson};
+use rand_distr::{Binomial, Distribution, Poisson, StandardNormal};
 use std::collections::VecDeque;
 
 /// Milliseconds that the proxy has run when the release begins.
 const WARM_MS: u64 = 660_000;
+/// What a slow request takes.
+const SLOW_NS: u64 = 1_500_000_000;
 /// Unix time at which the proxy started.
 const EPOCH: f64 = 1_700_000_000.0;
 
+/// Most requests that the past is made of: more would tell nothing new.
+const PAST: u64 = 30_000;
+
 pub type Rate = fn(f64) -> f64;
+/// Seconds that a request takes: of the seconds since the canary appeared, a standard normal and a uniform number.
+pub type Delay = fn(f64, f64, f64) -> f64;
+
+/// Half of the requests within 50 ms, 99 % within 202 ms.
+pub fn usual(_: f64, normal: f64, _: f64) -> f64 {
+    0.05 * (0.6 * normal).exp()
+}
 
 /// What the two versions do. Error rates depend on the seconds since the canary appeared.
 #[derive(Clone)]
@@ -29,6 +42,8 @@ pub struct Nature {
     pub canary: Rate,
     /// Part of the requests that end only after 1.5 s.
     pub slow: f64,
+    /// How long requests of stable and of the canary take; without effect while latency is not judged.
+    pub delay: [Delay; 2],
     /// Seconds, from and to, without telemetry.
     pub silence: Option<(f64, f64)>,
     /// Second at which the proxy restarts.
@@ -43,6 +58,7 @@ struct Slow {
     track: usize,
     count: u64,
     bad: u64,
+    nanos: u64,
 }
 
 pub struct World {
@@ -64,6 +80,10 @@ pub struct World {
     ring: VecDeque<Cohort>,
     minutes: Vec<Minute>,
     slow: Vec<Slow>,
+    /// Of the delays alone, so that they change nothing else.
+    delays: StdRng,
+    /// Stable's finished requests by bucket.
+    past: [u64; BUCKETS],
     silent_since: Option<f64>,
     readiness: Readiness,
     smoked: Vec<Smoked>,
@@ -105,6 +125,8 @@ impl World {
             ring: VecDeque::new(),
             minutes: Vec::new(),
             slow: Vec::new(),
+            delays: StdRng::seed_from_u64(seed ^ 0x5eed),
+            past: [0; BUCKETS],
             silent_since: None,
             readiness: Readiness::Unknown,
             smoked: Vec::new(),
@@ -116,7 +138,24 @@ impl World {
             let bad = binomial(&mut world.rng, started, (world.nature.stable)(-1.0));
             world.minutes.push(Minute { minute, started, bad });
         }
+        if world.has_delays() {
+            for _ in 0..PAST.min((world.nature.rps * 600.0) as u64) {
+                let is_slow = world.delays.random_bool(world.nature.slow);
+                let nanos = if is_slow { SLOW_NS } else { world.delay(0, -1.0) };
+                world.past[bucket(nanos)] += 1;
+            }
+        }
         world
+    }
+
+    fn has_delays(&self) -> bool {
+        self.plan.policy.judgement.latency.enabled
+    }
+
+    /// Nanoseconds that a request takes.
+    fn delay(&mut self, track: usize, t: f64) -> u64 {
+        let (normal, uniform) = (StandardNormal.sample(&mut self.delays), self.delays.random());
+        ((self.nature.delay[track])(t, normal, uniform) * 1e9) as u64
     }
 
     /// Seconds since the canary appeared.
@@ -147,7 +186,7 @@ impl World {
         for (track, (part, bad)) in arms.into_iter().enumerate() {
             let started = poisson(&mut self.rng, requests * part);
             let slow = binomial(&mut self.rng, started, self.nature.slow);
-            self.count(track, started, slow, bad);
+            self.count(track, started, slow, bad, ms);
         }
         self.clock_ms += ms;
         self.end_slow();
@@ -157,7 +196,7 @@ impl World {
         }
     }
 
-    fn count(&mut self, track: usize, started: u64, slow: u64, rate: f64) {
+    fn count(&mut self, track: usize, started: u64, slow: u64, rate: f64, ms: u64) {
         if started == 0 {
             return;
         }
@@ -165,19 +204,48 @@ impl World {
         let late = binomial(&mut self.rng, slow, rate);
         self.harm += if track == 1 { bad + late } else { 0 };
         let (second, hash) = (self.second(), self.table.hash.clone());
-        let tally = self.tally(second, &hash, track);
-        tally.started += started;
-        end(tally, started - slow, bad, true);
-        if slow > 0 {
-            let due_ms = self.clock_ms + 1500;
-            self.slow.push(Slow {
-                due_ms,
-                second,
-                hash,
-                track,
-                count: slow,
-                bad: late,
-            });
+        self.tally(second, &hash, track).started += started;
+        if self.has_delays() {
+            for i in 0..started {
+                let is_slow = i >= started - slow;
+                let nanos = if is_slow {
+                    SLOW_NS
+                } else {
+                    self.delay(track, self.elapsed())
+                };
+                let is_bad = if is_slow {
+                    i - (started - slow) < late
+                } else {
+                    i < bad
+                };
+                let begun = self.clock_ms + self.delays.random_range(0..ms);
+                self.pend(
+                    Slow {
+                        due_ms: begun.saturating_add(nanos / 1_000_000),
+                        second,
+                        hash: hash.clone(),
+                        track,
+                        count: 1,
+                        bad: u64::from(is_bad),
+                        nanos,
+                    },
+                    ms,
+                );
+            }
+        } else {
+            end(self.tally(second, &hash, track), started - slow, bad, 0);
+            if slow > 0 {
+                let due_ms = self.clock_ms + 1500;
+                self.slow.push(Slow {
+                    due_ms,
+                    second,
+                    hash,
+                    track,
+                    count: slow,
+                    bad: late,
+                    nanos: SLOW_NS,
+                });
+            }
         }
         if track == 0 {
             let minute = self.own_ms() / 60_000;
@@ -190,6 +258,22 @@ impl World {
                 }),
             }
         }
+    }
+
+    /// Ends at once what ends before `ms` have passed, and forgets what never does.
+    fn pend(&mut self, request: Slow, ms: u64) {
+        if request.due_ms <= self.clock_ms + ms {
+            self.end(&request);
+        } else if request.nanos < u64::MAX {
+            self.slow.push(request);
+        }
+    }
+
+    fn end(&mut self, s: &Slow) {
+        if s.track == 0 {
+            self.past[bucket(s.nanos)] += s.count;
+        }
+        end(self.tally(s.second, &s.hash, s.track), s.count, s.bad, s.nanos);
     }
 
     fn tally(&mut self, second: u64, hash: &str, track: usize) -> &mut Tally {
@@ -221,12 +305,7 @@ impl World {
             due
         };
         for s in due {
-            end(
-                self.tally(s.second, &s.hash.clone(), s.track),
-                s.count,
-                s.bad,
-                false,
-            );
+            self.end(&s);
         }
         let oldest = self.second().saturating_sub(RING_SECONDS);
         while self.ring.front().is_some_and(|c| c.second < oldest) {
@@ -240,6 +319,7 @@ impl World {
         self.born_ms = self.clock_ms;
         self.ring.clear();
         self.minutes.clear();
+        self.past = [0; BUCKETS];
         self.slow.clear();
         self.put(Split::NONE, None);
     }
@@ -307,7 +387,13 @@ impl World {
             guard: None,
             cohorts: self.ring.iter().skip(first).cloned().collect(),
             history: self.minutes.iter().rev().take(30).rev().copied().collect(),
-            latency: Vec::new(),
+            latency: self
+                .past
+                .iter()
+                .enumerate()
+                .map(|(b, n)| (b as u16, *n))
+                .filter(|(_, n)| *n > 0)
+                .collect(),
         };
         Told::Page {
             process: format!("process-{}", self.process),
@@ -354,15 +440,23 @@ impl World {
     }
 }
 
-fn end(tally: &mut Tally, count: u64, bad: u64, quick: bool) {
+fn end(tally: &mut Tally, count: u64, bad: u64, nanos: u64) {
     tally.finished += count;
-    let b = &mut tally.bad;
-    *b = Bad {
-        by_1s: b.by_1s + if quick { bad } else { 0 },
-        by_5s: b.by_5s + bad,
-        by_30s: b.by_30s + bad,
-        ever: b.ever + bad,
-    };
+    let within = |ms: u64, n: u64| if nanos <= ms * 1_000_000 { n } else { 0 };
+    let (b, s, good) = (&mut tally.bad, &mut tally.served, count - bad);
+    b.by_1s += within(1_000, bad);
+    b.by_5s += within(5_000, bad);
+    b.by_30s += within(30_000, bad);
+    b.ever += bad;
+    s.by_500ms += within(500, good);
+    s.by_1s += within(1_000, good);
+    s.by_2500ms += within(2_500, good);
+    s.by_5s += within(5_000, good);
+    let bucket = bucket(nanos) as u16;
+    match tally.latency.iter_mut().find(|(b, _)| *b == bucket) {
+        Some((_, n)) => *n += count,
+        None => tally.latency.push((bucket, count)),
+    }
 }
 
 pub fn hash(split: Split) -> String {

@@ -1,16 +1,26 @@
 //! "Not slower at the quantiles that matter": the promotion side of latency (evidence 2b).
 
 use super::alternatives::{edge_with_tail, tails};
-use super::histograms::Histograms;
+use super::histograms::{Histograms, total};
+use crate::baseline::Baseline;
+use crate::counts::Arm;
 use crate::halfplane::{Margin, Rates, Side, log_e};
+use serde::{Deserialize, Serialize};
 
 /// One quantile to prove: stable above `edge` against canary above `edge + shift`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Proof {
     edge: usize,
     shifted: usize,
-    alternative: Rates,
     margin: Margin,
+}
+
+/// Share of stable's requests above both edges of a proof: what a canary as fast as stable would show. It follows
+/// stable, whose latencies change with the load; a frozen one would keep good canaries from being promoted.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Slow {
+    edge: Baseline,
+    shifted: Baseline,
 }
 
 /// Quantiles to prove, as the share of requests above them: p50, p95, p99.
@@ -30,23 +40,44 @@ pub(super) fn proofs(p: &[f64], shift: usize, allowance: f64) -> [Proof; 3] {
         let enough = tails.partition_point(|t| *t > LARGEST_TAIL * tail);
         let edge = edge_with_tail(p, tail, enough.min(end.saturating_sub(1)), end);
         let shifted = edge + shift;
-        let share = |edge: usize| tails.get(edge).copied().unwrap_or(0.0);
         Proof {
             edge,
             shifted,
-            alternative: Rates {
-                stable: share(edge),
-                canary: share(shifted),
-            },
             margin: Margin::new(1.0, allowance * tail).unwrap_or(Margin::NONE),
         }
     })
 }
 
 impl Proof {
-    /// Evidence of one block that the canary is at most `shift` buckets slower at this quantile, or by the allowance.
-    pub fn log_e(&self, block: &Histograms) -> f64 {
-        let slow = block.slower_than(self.edge, self.shifted);
-        log_e(&slow, self.alternative, self.margin, Side::Good)
+    /// Where [`Slow`] begins: stable's past.
+    pub fn slow(&self, history: &[u64]) -> Slow {
+        Slow {
+            edge: Baseline::new(above(history, self.edge)),
+            shifted: Baseline::new(above(history, self.shifted)),
+        }
     }
+
+    /// Evidence of one block that the canary is at most `shift` buckets slower at this quantile, or by the allowance.
+    pub fn log_e(&self, slow: &Slow, block: &Histograms) -> f64 {
+        let alternative = Rates {
+            stable: slow.edge.rate(),
+            canary: slow.shifted.rate(),
+        };
+        let counts = block.slower_than(self.edge, self.shifted);
+        log_e(&counts, alternative, self.margin, Side::Good)
+    }
+
+    /// A tick of `dt` seconds, to be called after its blocks have been used.
+    pub fn follow(&self, slow: &mut Slow, dt: f64, blocks: &[Histograms]) {
+        let sum = |edge: usize| {
+            let arms = blocks.iter().map(|block| above(&block.stable, edge));
+            arms.fold(Arm::default(), Arm::plus)
+        };
+        slow.edge.tick(dt, sum(self.edge));
+        slow.shifted.tick(dt, sum(self.shifted));
+    }
+}
+
+fn above(buckets: &[u64], edge: usize) -> Arm {
+    Arm::new(total(buckets), total(buckets.get(edge..).unwrap_or(&[])))
 }
