@@ -19,7 +19,7 @@ use proxy::contract::{
     Span,
     fault::listing,
     file::{File, ServiceEntry},
-    policy::{Pacing, Policy, Promotion},
+    policy::{Judgement, Pacing, Policy, Promotion},
     release::{Phase, Status},
     routes::Backends,
 };
@@ -189,6 +189,10 @@ fn file(stable: SocketAddr) -> File {
                 soak: Span::seconds(25),
                 interval: Span::seconds(2),
                 ..Pacing::default()
+            },
+            judgement: Judgement {
+                warm_up: Span::seconds(5),
+                ..Judgement::default()
             },
             promotion: Promotion {
                 watch: Span::seconds(10),

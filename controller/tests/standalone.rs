@@ -28,6 +28,7 @@ fn at_twenty() -> Policy {
 fn quick() -> Policy {
     let mut policy = Policy::default();
     policy.pacing.soak = Span::seconds(2);
+    policy.judgement.warm_up = Span::seconds(0);
     policy.pacing.interval = Span::seconds(1);
     policy.promotion.watch = Span::seconds(2);
     policy

@@ -231,6 +231,8 @@ deadline = "10m"
 [service.rollout.pacing]
 soak = "10s"
 interval = "1s"
+[service.rollout.judgement]
+warmUp = "0s"
 [service.rollout.promotion]
 watch = "3s"
 "#;
