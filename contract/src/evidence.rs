@@ -4,6 +4,7 @@
 //! when no request of it is pending; whoever reads decides when to use it (statistics 2h). Only requests that the
 //! weight or a cohort rule sent count; opt-in, mirrored and synthetic ones never do.
 
+use crate::names::Track;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -11,6 +12,8 @@ use std::collections::BTreeMap;
 pub const SCHEMA: u32 = 1;
 /// Seconds that the ring remembers: two minutes of missed polls lose nothing.
 pub const RING_SECONDS: u64 = 120;
+/// Placebo slices of stable at most.
+pub const SLICES: usize = 8;
 /// Whole minutes of stable's latencies that are told: the baseline of a judgement.
 pub const LATENCY_MINUTES: u64 = 10;
 /// Minutes of stable's sums that are kept besides.
@@ -50,6 +53,9 @@ pub struct ServicePage {
     /// (bucket of [`crate::latency`], count), empty buckets left out.
     #[serde(default)]
     pub latency: Vec<(u16, u64)>,
+    /// Endpoints of both tracks that are in the table, in its order.
+    #[serde(default)]
+    pub pods: Vec<Pod>,
 }
 
 /// The requests that began in one second under one split.
@@ -63,6 +69,10 @@ pub struct Cohort {
     pub share: f64,
     /// By [`crate::names::Track::index`].
     pub tracks: [Tally; 2],
+    /// Stable's requests by slice, at most [`SLICES`]: by endpoint, or by user where a cohort rule chooses users, whose
+    /// requests hang together. Empty when stable cannot be divided: one endpoint, and no cohort rule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<Slice>,
 }
 
 /// Counts of one track in one cohort.
@@ -97,8 +107,8 @@ pub struct Bad {
     pub ever: u64,
 }
 
-/// Good ends by the age at which they came, connecting included; each includes the ones before. Stable is counted at
-/// half of each age of the canary: twice as slow is slow, and no hang.
+/// Good ends by the age at which they came, connecting included; each includes the one before. Stable is counted
+/// at half the age of the canary: twice as slow is slow, and no hang.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Served {
@@ -106,14 +116,44 @@ pub struct Served {
     pub by_500ms: u64,
     /// Within 1 s.
     pub by_1s: u64,
-    /// Within two and a half seconds.
-    pub by_2500ms: u64,
-    /// Within 5 s.
-    pub by_5s: u64,
+}
+
+/// A part of stable's requests in one cohort, for comparing stable with itself (statistics 2d).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slice {
+    /// Requests begun.
+    pub started: u64,
+    /// Of these, ended in whatever way.
+    pub finished: u64,
+    /// Ended badly, by age.
+    pub bad: Bad,
+}
+
+/// What one endpoint has answered in the last [`HISTORY_MINUTES`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pod {
+    /// Its address.
+    pub endpoint: String,
+    /// Which track it serves now.
+    pub track: Track,
+    /// Requests begun.
+    pub started: u64,
+    /// Of these, ended badly.
+    pub bad: u64,
+}
+
+/// How much the slices of stable differed within blocks of 1, 10 and 60 s that ended in one minute (statistics 2d):
+/// their quotient is the dispersion, 1 for independent requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Noise {
+    /// Squared deviations of bad requests from the rate pooled over the slices of each block.
+    pub found: [f64; 3],
+    /// What independent requests would give.
+    pub expected: [f64; 3],
 }
 
 /// One minute of stable.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Minute {
     /// Whole minutes since the process started.
     pub minute: u64,
@@ -121,6 +161,9 @@ pub struct Minute {
     pub started: u64,
     /// Of these, ended badly.
     pub bad: u64,
+    /// How much the slices differed.
+    #[serde(default)]
+    pub noise: Noise,
 }
 
 impl Tally {

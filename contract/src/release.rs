@@ -137,16 +137,16 @@ pub struct Metrics {
     pub errors: f64,
     /// For "worse": slower requests.
     pub latency: f64,
-    /// For "worse": no good answer within 1 s, and within 5 s.
-    pub stalled: [f64; 2],
+    /// For "worse": no good answer within 1 s.
+    pub stalled: f64,
     /// For "good enough": bad requests.
     pub promote_errors: f64,
     /// For "good enough": p50, p95, p99.
     pub promote_latency: [f64; 3],
-    /// Without a good answer within 1 s and within 5 s: the canary's requests.
-    pub canary_stalled: [Counts; 2],
+    /// Without a good answer within 1 s: the canary's requests.
+    pub canary_stalled: Counts,
     /// Without a good answer within half of that: stable's requests.
-    pub stable_stalled: [Counts; 2],
+    pub stable_stalled: Counts,
 }
 
 /// Latencies of both tracks.

@@ -387,5 +387,6 @@ fn service_page(shared: &Shared, route: &Route, since: u64, second: u64) -> Serv
         cohorts: service.cohorts(since, second),
         history: service.history(second),
         latency: service.latency(second),
+        pods: Vec::new(),
     }
 }

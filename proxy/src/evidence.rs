@@ -31,12 +31,7 @@ const BAD_AGES: [Duration; 4] = [
     Duration::MAX,
 ];
 /// Ages at which good ends are told apart.
-const SERVED_AGES: [Duration; 4] = [
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_millis(2500),
-    Duration::from_secs(5),
-];
+const SERVED_AGES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(1)];
 /// Bits of a tag that hold the epoch.
 const EPOCH_BITS: u32 = 24;
 
@@ -68,8 +63,8 @@ struct Counts {
     finished: AtomicU32,
     /// Within 1 s, 5 s, 30 s, ever.
     bad: [AtomicU32; 4],
-    /// Within half a second, 1 s, 2.5 s, 5 s.
-    served: [AtomicU32; 4],
+    /// Within half a second, 1 s.
+    served: [AtomicU32; 2],
     cancelled: AtomicU32,
     latency: [AtomicU32; BUCKETS],
 }
@@ -105,7 +100,7 @@ pub enum End {
 }
 
 /// Counts an end under every limit that its age keeps.
-fn bump_within(counts: &[AtomicU32; 4], limits: [Duration; 4], age: Duration) {
+fn bump_within<const N: usize>(counts: &[AtomicU32; N], limits: [Duration; N], age: Duration) {
     let reached = counts.iter().zip(limits).filter(|(_, limit)| age <= *limit);
     reached.for_each(|(count, _)| bump(count));
 }
@@ -188,6 +183,7 @@ impl Ring {
             fence(Ordering::Acquire);
             if entry.tag.load(Ordering::Relaxed) == minute + 1 {
                 let sum = minutes.entry(minute).or_insert(Minute {
+                    noise: Default::default(),
                     minute,
                     ..Minute::default()
                 });
@@ -335,8 +331,6 @@ impl Counts {
             served: Served {
                 by_500ms: get(&self.served[0]),
                 by_1s: get(&self.served[1]),
-                by_2500ms: get(&self.served[2]),
-                by_5s: get(&self.served[3]),
             },
             cancelled: get(&self.cancelled),
             latency: self
@@ -361,8 +355,6 @@ fn merge(sum: &mut Tally, more: &Tally) {
     sum.bad.ever += more.bad.ever;
     sum.served.by_500ms += more.served.by_500ms;
     sum.served.by_1s += more.served.by_1s;
-    sum.served.by_2500ms += more.served.by_2500ms;
-    sum.served.by_5s += more.served.by_5s;
     sum.cancelled += more.cancelled;
     let mut buckets: BTreeMap<u16, u64> = sum.latency.iter().copied().collect();
     for (bucket, n) in &more.latency {
@@ -402,6 +394,7 @@ pub fn cohorts<'a>(
                 hash,
                 share,
                 tracks,
+                slices: Vec::new(),
             }),
         }
     }
@@ -482,8 +475,6 @@ mod tests {
         let expected = Served {
             by_500ms: 1,
             by_1s: 2,
-            by_2500ms: 2,
-            by_5s: 3,
         };
         assert_eq!(served, expected);
     }

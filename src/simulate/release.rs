@@ -105,6 +105,7 @@ impl<'a> Release<'a> {
             hash: self.table.hash.clone(),
             share: self.page.share,
             tracks: tracks.map(tally),
+            slices: Vec::new(),
         });
     }
 

@@ -3,7 +3,7 @@
 use controller::{
     contract::{
         Canary, Split,
-        evidence::{Bad, Minute, ServicePage, Tally},
+        evidence::{Bad, Minute, Noise, ServicePage, Tally},
         names::CONTROLLER,
     },
     engine::{Smoked, Table},
@@ -34,6 +34,8 @@ pub fn nothing() -> ServicePage {
         guard: None,
         cohorts: Vec::new(),
         history: Vec::new(),
+        latency: Vec::new(),
+        pods: Vec::new(),
     }
 }
 
@@ -43,6 +45,7 @@ pub fn minute(minute: u64, arm: Arm) -> Minute {
         minute,
         started: arm.n,
         bad: arm.x,
+        noise: Noise::default(),
     }
 }
 

@@ -7,7 +7,7 @@ mod reading;
 mod recent;
 
 pub(crate) use metrics::Metric;
-pub(crate) use outcome::STALL_AGES;
+pub(crate) use outcome::STALL_AGE;
 pub(crate) use reading::Terms;
 pub(crate) use recent::Degraded;
 
@@ -48,8 +48,8 @@ pub(crate) struct Judge {
     /// Requests per second before the canary.
     start_rate: f64,
     seconds: u64,
-    /// Seconds that are known at each of [`STALL_AGES`].
-    ahead: [u64; 2],
+    /// Seconds that are known at [`STALL_AGE`].
+    ahead: u64,
     /// Seconds from the first weight in which the canary is forgiven to be slow.
     warm_up: u64,
     at_weight: u64,
@@ -83,7 +83,7 @@ impl Judge {
             before: past.counts,
             start_rate,
             seconds: 0,
-            ahead: [0; 2],
+            ahead: 0,
             warm_up: plan.policy.judgement.warm_up.as_seconds() as u64,
             at_weight: 0,
             soaked: 0,

@@ -1,7 +1,7 @@
 //! Sentences for people who never heard of an e-value. Every decision carries its counts.
 
 use crate::{
-    judge::{Degraded, Metric, STALL_AGES},
+    judge::{Degraded, Metric, STALL_AGE},
     plan::Plan,
     state::Trial,
 };
@@ -42,10 +42,10 @@ fn blame(f: &Figures, metric: Metric) -> Option<String> {
     match metric {
         Metric::Errors => None,
         Metric::Latency => f.latency.as_ref().map(slower),
-        Metric::Stalled(i) => {
+        Metric::Stalled => {
             let m = f.metrics.as_ref()?;
-            let age = *STALL_AGES.get(i)?;
-            let (canary, stable) = (m.canary_stalled.get(i)?, m.stable_stalled.get(i)?);
+            let age = STALL_AGE;
+            let (canary, stable) = (m.canary_stalled, m.stable_stalled);
             Some(format!(
                 "unanswered after {age} s: {canary} of the canary, beside {stable} of stable after {} s",
                 age as f64 / 2.0
@@ -235,8 +235,8 @@ mod tests {
                 canary: quantiles(0.02, 0.21, 0.3),
             }),
             metrics: Some(Metrics {
-                canary_stalled: [of(41, 40), of(0, 0)],
-                stable_stalled: [of(380, 0), of(0, 0)],
+                canary_stalled: of(41, 40),
+                stable_stalled: of(380, 0),
                 ..Metrics::default()
             }),
             ..Figures::default()
@@ -246,7 +246,7 @@ mod tests {
             slow.starts_with("rolled back: slower: p95 of the canary 210 ms beside stable's 60 ms; canary"),
             "{slow}"
         );
-        let hangs = rolled_back(&f, &[Metric::Stalled(0)]);
+        let hangs = rolled_back(&f, &[Metric::Stalled]);
         let expected = "unanswered after 1 s: 40 of 41 of the canary, beside 0 of 380 of stable after 0.5 s;";
         assert!(hangs.contains(expected), "{hangs}");
     }

@@ -249,6 +249,7 @@ impl Script {
             inflight: [0, 0],
             endpoints: [1, 1],
             guard: None,
+            pods: Vec::new(),
             cohorts: self
                 .cohorts
                 .iter()
@@ -256,6 +257,7 @@ impl Script {
                 .cloned()
                 .collect(),
             history: vec![contract::evidence::Minute {
+                noise: Default::default(),
                 minute: 0,
                 started: (self.flown * self.rps) as u64,
                 bad: 0,
@@ -299,6 +301,7 @@ impl Script {
                 hash,
                 share,
                 tracks,
+                slices: Vec::new(),
             });
         }
         if let Some(last) = self.cohorts.last_mut() {
@@ -316,8 +319,6 @@ impl Script {
                 tally.served = Served {
                     by_500ms: good,
                     by_1s: good,
-                    by_2500ms: good,
-                    by_5s: good,
                 };
                 tally.latency = vec![(QUICK, tally.finished)];
             }

@@ -1,6 +1,6 @@
 //! Several metrics, one verdict (statistics 2c): bad requests, slower requests, requests without an answer.
 
-use super::outcome::{Outcome, STALL_AGES, buckets, spread};
+use super::outcome::{Outcome, STALL_AGE, buckets, spread};
 use crate::plan::Plan;
 use contract::{
     latency::{EDGES, edge_seconds},
@@ -30,19 +30,14 @@ pub(crate) enum Metric {
     Errors,
     /// Slower requests.
     Latency,
-    /// More requests without an answer at one of the ages.
-    Stalled(usize),
+    /// More requests without an answer in time.
+    Stalled,
 }
 
 /// In the order of every array of metrics here.
-const METRICS: [Metric; 4] = [
-    Metric::Errors,
-    Metric::Latency,
-    Metric::Stalled(0),
-    Metric::Stalled(1),
-];
+const METRICS: [Metric; 3] = [Metric::Errors, Metric::Latency, Metric::Stalled];
 /// Which metrics see the same cohorts at the same age: errors and latency do.
-const RELEASES: [usize; 4] = [0, 0, 1, 2];
+const RELEASES: [usize; 3] = [0, 0, 1];
 
 /// The evidence of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,16 +48,16 @@ pub(crate) struct Metrics {
     weights: Weights,
     /// Log evidence of each release that an earlier part of the run brought along: the watch goes on with the capital
     /// that the ramp has left, so that alpha holds for both together.
-    carried: [f64; 3],
+    carried: [f64; 2],
 }
 
 /// The evidence besides errors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Speed {
     latency: Latency,
-    stalled: [ErrorProcess; 2],
+    stalled: ErrorProcess,
     /// Stalled requests so far.
-    counts: [Counts; 2],
+    counts: Counts,
     /// Durations so far, the warm-up apart.
     seen: Histograms,
 }
@@ -89,7 +84,7 @@ impl Metrics {
             errors: ErrorProcess::new(plan.errors, past.counts),
             speed: plan.latency.map(|config| Speed::start(plan, config, past)),
             weights: plan.policy.judgement.weights,
-            carried: [0.0; 3],
+            carried: [0.0; 2],
         }
     }
 
@@ -105,8 +100,8 @@ impl Metrics {
             combine::of_release(&metrics, release) - weight.ln()
         };
         let carried = match before.speed {
-            Some(_) => [0, 1, 2].map(gained),
-            None => [gained(0), 0.0, 0.0],
+            Some(_) => [0, 1].map(gained),
+            None => [gained(0), 0.0],
         };
         Metrics { carried, ..self }
     }
@@ -129,18 +124,13 @@ impl Metrics {
         }
     }
 
-    /// The same for the requests that are stalled at an age.
-    pub fn tick_stalled(&mut self, age: usize, dt: f64, blocks: &[Counts], cold: bool) {
+    /// The same for the requests that are stalled. Cold caches may cost a second; the outcome age is a hang at any time,
+    /// and a matter of errors.
+    pub fn tick_stalled(&mut self, dt: f64, blocks: &[Counts], cold: bool) {
         let Some(speed) = &mut self.speed else { return };
-        let Some(process) = speed.stalled.get_mut(age) else {
-            return;
-        };
-        // Cold caches may cost a second; five are a hang at any time.
-        let forgiven = cold && age == 0;
-        process.tick(dt, if forgiven { &[] } else { blocks });
-        if let Some(sum) = speed.counts.get_mut(age).filter(|_| !forgiven) {
-            *sum = blocks.iter().fold(*sum, |sum, b| sum.plus(*b));
-        }
+        let blocks = if cold { &[] } else { blocks };
+        speed.stalled.tick(dt, blocks);
+        speed.counts = blocks.iter().fold(speed.counts, |sum, b| sum.plus(*b));
     }
 
     pub fn errors(&self) -> &ErrorProcess {
@@ -189,11 +179,11 @@ impl Metrics {
         Some(release::Metrics {
             errors: self.errors.log_roll(),
             latency: speed.latency.log_roll(),
-            stalled: [0, 1].map(|i| speed.stalled[i].log_roll()),
+            stalled: speed.stalled.log_roll(),
             promote_errors: self.errors.log_promote(),
             promote_latency: speed.latency.log_promote_by_quantile(),
-            canary_stalled: speed.counts.map(|c| shown(c.canary)),
-            stable_stalled: speed.counts.map(|c| shown(c.stable)),
+            canary_stalled: shown(speed.counts.canary),
+            stable_stalled: shown(speed.counts.stable),
         })
     }
 
@@ -215,19 +205,18 @@ impl Metrics {
             }];
         };
         let w = &self.weights;
-        let weights = [w.errors, w.latency, w.stalled / 2.0, w.stalled / 2.0];
+        let weights = [w.errors, w.latency, w.stalled];
         let logs = [
             self.errors.log_roll(),
             speed.latency.log_roll(),
-            speed.stalled[0].log_roll(),
-            speed.stalled[1].log_roll(),
+            speed.stalled.log_roll(),
         ];
         let part = |i: usize| combine::Metric {
             log_m: self.carried[RELEASES[i]] + logs[i],
             weight: weights[i],
             release: RELEASES[i],
         };
-        [0, 1, 2, 3].map(part).to_vec()
+        [0, 1, 2].map(part).to_vec()
     }
 }
 
@@ -235,14 +224,10 @@ impl Speed {
     fn start(plan: &Plan, config: LatencyConfig, past: &Past) -> Speed {
         let age = plan.policy.judgement.outcome_age.as_seconds();
         let past_latency = spread(&past.latency, buckets(age));
-        let stalled = STALL_AGES.map(|age| {
-            let history = stalled_before(past, age as f64 / 2.0);
-            ErrorProcess::new(plan.stalled, history)
-        });
         Speed {
             latency: Latency::Learning(config, past_latency).settled(),
-            stalled,
-            counts: [Counts::default(); 2],
+            stalled: ErrorProcess::new(plan.stalled, stalled_before(past, STALL_AGE / 2.0)),
+            counts: Counts::default(),
             seen: Histograms::default(),
         }
     }

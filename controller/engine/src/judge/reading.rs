@@ -8,7 +8,7 @@ use super::{
     Judge,
     cursor::{Cursor, is_same},
     metrics::Past,
-    outcome::{Outcome, STALL_AGES, durations, stalled},
+    outcome::{Outcome, STALL_AGE, durations, stalled},
 };
 use crate::observation::{Observation, Told};
 use contract::{
@@ -44,8 +44,8 @@ pub(crate) struct Stream {
     proxy: String,
     process: String,
     whole: Cursor<Outcome>,
-    /// By [`STALL_AGES`]; none when only errors are judged.
-    early: Vec<Cursor<Counts>>,
+    /// At [`STALL_AGE`]; `None` when only errors are judged.
+    early: Option<Cursor<Counts>>,
 }
 
 /// One proxy's page.
@@ -59,18 +59,17 @@ struct Report<'a> {
 
 impl Stream {
     pub fn next(&self) -> u64 {
-        self.early.iter().map(|c| c.next).fold(self.whole.next, u64::min)
+        let whole = self.whole.next;
+        self.early.as_ref().map_or(whole, |c| whole.min(c.next))
     }
 
     fn begin(told: &Report, judge: &Judge) -> Stream {
         let next = told.now_ms / 1000;
-        let ages = judge.metrics.buckets().map_or(0, |_| STALL_AGES.len());
-        let early = judge.ahead.iter().take(ages);
         Stream {
             proxy: told.proxy.to_owned(),
             process: told.process.to_owned(),
             whole: Cursor::begin(next, judge.seconds),
-            early: early.map(|seconds| Cursor::begin(next, *seconds)).collect(),
+            early: judge.metrics.buckets().map(|_| Cursor::begin(next, judge.ahead)),
         }
     }
 
@@ -129,17 +128,15 @@ fn take_stream(judge: &mut Judge, told: &Report) -> Stream {
     if let Some((block, cold)) = stream.whole.close() {
         judge.tick(0.0, &[block], cold);
     }
-    for (age, cursor) in stream.early.iter_mut().enumerate() {
-        if let Some((block, cold)) = cursor.close() {
-            judge.tick_stalled(age, 0.0, &[block], cold);
-        }
+    if let Some((block, cold)) = stream.early.as_mut().and_then(Cursor::close) {
+        judge.tick_stalled(0.0, &[block], cold);
     }
     Stream::begin(told, judge)
 }
 
 /// What may be published next of a page.
 enum Next<'a> {
-    Stalled(usize, &'a [Cohort]),
+    Stalled(&'a [Cohort]),
     Whole(&'a [Cohort], Age),
 }
 
@@ -147,7 +144,7 @@ enum Next<'a> {
 fn read_page(judge: &mut Judge, stream: &mut Stream, told: &Report, terms: &Terms) {
     while !judge.worse {
         match next(stream, told, terms) {
-            Some(Next::Stalled(age, cohorts)) => judge.stalled_second(stream, age, cohorts),
+            Some(Next::Stalled(cohorts)) => judge.stalled_second(stream, cohorts),
             Some(Next::Whole(cohorts, age)) => judge.second(stream, cohorts, age, terms),
             None => return,
         }
@@ -164,20 +161,16 @@ fn next<'a>(stream: &Stream, told: &Report<'a>, terms: &Terms) -> Option<Next<'a
         );
         cohorts.get(from..to).unwrap_or_default()
     };
-    let early = stream
-        .early
-        .iter()
-        .zip(STALL_AGES)
-        .enumerate()
-        .filter_map(|(i, (cursor, age))| {
-            let cohorts = second(cursor.next);
-            publishable(cursor.next, cohorts, told.now_ms, age as f64)?;
-            Some((cursor.next, Next::Stalled(i, cohorts)))
-        });
+    let early = stream.early.as_ref().and_then(|cursor| {
+        let cohorts = second(cursor.next);
+        publishable(cursor.next, cohorts, told.now_ms, STALL_AGE)?;
+        Some((cursor.next, Next::Stalled(cohorts)))
+    });
     let cohorts = second(stream.whole.next);
     let whole = publishable(stream.whole.next, cohorts, told.now_ms, terms.outcome_age)
         .map(|age| (stream.whole.next, Next::Whole(cohorts, age)));
     early
+        .into_iter()
         .chain(whole)
         .min_by_key(|(second, _)| *second)
         .map(|(_, next)| next)
@@ -279,12 +272,12 @@ impl Judge {
         }
     }
 
-    /// One second of one stream at a fixed age.
-    fn stalled_second(&mut self, stream: &mut Stream, age: usize, cohorts: &[Cohort]) {
-        let (Some(cursor), Some(seconds)) = (stream.early.get_mut(age), self.ahead.get_mut(age)) else {
+    /// One second of one stream at [`STALL_AGE`].
+    fn stalled_second(&mut self, stream: &mut Stream, cohorts: &[Cohort]) {
+        let Some(cursor) = stream.early.as_mut() else {
             return;
         };
-        let leads = cursor.advance(seconds);
+        let leads = cursor.advance(&mut self.ahead);
         let cold = cursor.counted <= self.warm_up;
         let mut parts = Vec::new();
         if cohorts.is_empty() {
@@ -292,11 +285,11 @@ impl Judge {
         }
         for (i, cohort) in cohorts.iter().enumerate() {
             let first = if i == 0 { 1.0 } else { 0.0 };
-            parts.extend(cursor.push(cohort, cold, first, &stalled(cohort, age)).parts());
+            parts.extend(cursor.push(cohort, cold, first, &stalled(cohort)).parts());
         }
-        self.tick_stalled(age, if leads { 1.0 } else { 0.0 }, &[], false);
+        self.tick_stalled(if leads { 1.0 } else { 0.0 }, &[], false);
         for (blocks, cold) in parts {
-            self.tick_stalled(age, 0.0, &blocks, cold);
+            self.tick_stalled(0.0, &blocks, cold);
         }
     }
 
@@ -309,8 +302,8 @@ impl Judge {
         self.look();
     }
 
-    fn tick_stalled(&mut self, age: usize, dt: f64, blocks: &[Counts], cold: bool) {
-        self.metrics.tick_stalled(age, dt, blocks, cold);
+    fn tick_stalled(&mut self, dt: f64, blocks: &[Counts], cold: bool) {
+        self.metrics.tick_stalled(dt, blocks, cold);
         self.look();
     }
 
@@ -381,8 +374,10 @@ mod tests {
             inflight: [0, 0],
             endpoints: [1, 1],
             guard: None,
+            pods: Vec::new(),
             cohorts,
             history: vec![Minute {
+                noise: Default::default(),
                 minute: 0,
                 started: 600,
                 bad: 6,
@@ -410,6 +405,7 @@ mod tests {
             hash: hash.into(),
             share: 0.1,
             tracks,
+            slices: Vec::new(),
         }
     }
 

@@ -136,7 +136,12 @@ impl World {
             let full = (WARM_MS - minute * 60_000).min(60_000);
             let started = poisson(&mut world.rng, world.nature.rps * full as f64 / 1000.0);
             let bad = binomial(&mut world.rng, started, (world.nature.stable)(-1.0));
-            world.minutes.push(Minute { minute, started, bad });
+            world.minutes.push(Minute {
+                minute,
+                started,
+                bad,
+                noise: Default::default(),
+            });
         }
         if world.has_delays() {
             for _ in 0..PAST.min((world.nature.rps * 600.0) as u64) {
@@ -252,6 +257,7 @@ impl World {
             match self.minutes.last_mut().filter(|m| m.minute == minute) {
                 Some(m) => (m.started, m.bad) = (m.started + started, m.bad + bad + late),
                 None => self.minutes.push(Minute {
+                    noise: Default::default(),
                     minute,
                     started,
                     bad: bad + late,
@@ -289,6 +295,7 @@ impl World {
                 hash: hash.to_owned(),
                 share,
                 tracks,
+                slices: Vec::new(),
             });
             self.ring.len() - 1
         });
@@ -385,6 +392,7 @@ impl World {
             inflight: [waiting(0), waiting(1)],
             endpoints: [1, 1],
             guard: None,
+            pods: Vec::new(),
             cohorts: self.ring.iter().skip(first).cloned().collect(),
             history: self.minutes.iter().rev().take(30).rev().copied().collect(),
             latency: self
@@ -450,8 +458,6 @@ fn end(tally: &mut Tally, count: u64, bad: u64, nanos: u64) {
     b.ever += bad;
     s.by_500ms += within(500, good);
     s.by_1s += within(1_000, good);
-    s.by_2500ms += within(2_500, good);
-    s.by_5s += within(5_000, good);
     let bucket = bucket(nanos) as u16;
     match tally.latency.iter_mut().find(|(b, _)| *b == bucket) {
         Some((_, n)) => *n += count,
