@@ -28,10 +28,16 @@ pub const HORIZON: Span = Span::seconds(1800);
 /// Error rate of stable above which nobody is judged: both versions fail for a common reason.
 pub const DEGRADED: f64 = 0.05;
 
-/// Latency buckets by which every quantile of the canary may be slower before it counts against it: 2^(1/4), 19 %.
-pub const ROLLBACK_SHIFT: usize = 1;
+/// Latency buckets of 2^(1/4), 19 %, by which every quantile of the canary may be slower before it counts against it:
+/// none, since a tenth slower must be found; [`TOLERANCE`] keeps the small differences out.
+pub const ROLLBACK_SHIFT: usize = 0;
 /// Latency buckets by which p50, p95 and p99 may be slower and still be good enough: 41 %.
 pub const PROMOTE_SHIFT: usize = 2;
+/// Estimated slow-down below which a canary that is provably slower is kept all the same: with much traffic, chance lets
+/// differences be proven that nobody cares about.
+pub const TOLERANCE: f64 = 1.05;
+/// Slow requests that one reaction time may cost: ten times the bad ones.
+pub const SLOW_BUDGET: f64 = 100.0;
 /// Largest rollback shift: 2^(4/4), twice as slow. Hangs are told from slowness by that factor.
 pub const LARGEST_ROLLBACK_SHIFT: usize = 4;
 /// Largest promotion shift: eight times as slow.
@@ -80,6 +86,8 @@ pub struct Pacing {
     pub steps: Vec<Step>,
     /// Bad requests that one reaction time may cost.
     pub error_budget: f64,
+    /// Slow requests, beyond stable's p99, that one reaction time may cost.
+    pub slow_budget: f64,
     /// Smallest weight, percent.
     pub min_weight: f64,
     /// Largest weight before promotion, percent: above a half, too little control is left to compare with.
@@ -95,6 +103,7 @@ impl Default for Pacing {
         Pacing {
             steps: Vec::new(),
             error_budget: ERROR_BUDGET,
+            slow_budget: SLOW_BUDGET,
             min_weight: 0.1,
             max_weight: 50.0,
             soak: Span::seconds(180),
@@ -129,10 +138,12 @@ pub struct Judgement {
     pub errors: Margins,
     /// What is tolerated in latency, and whether it is judged at all.
     pub latency: Latency,
+    /// What is done about bursts and pods that differ.
+    pub noise: Noise,
     /// How the chance of a false rollback is shared out among the metrics.
     pub weights: Weights,
     /// Time after the first weight in which neither latency nor evidence for a promotion counts. Errors count from
-    /// the first request, and so do requests that hang for five seconds.
+    /// the first request, and so do requests that hang for the outcome age.
     pub warm_up: Span,
     /// Seconds over which capital for late failures is spread.
     pub horizon: Span,
@@ -150,6 +161,7 @@ impl Default for Judgement {
             beta: BETA,
             errors: Margins::default(),
             latency: Latency::default(),
+            noise: Noise::default(),
             weights: Weights::default(),
             warm_up: WARM_UP,
             horizon: HORIZON,
@@ -160,15 +172,41 @@ impl Default for Judgement {
 }
 
 /// What is tolerated in latency. One bucket is a factor of 2^(1/4), 19 %.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Latency {
     /// Off: errors alone are judged, and neither slowness nor a hang is seen.
     pub enabled: bool,
     /// Buckets by which every quantile of the canary may be slower before it counts against it.
     pub rollback_shift: usize,
+    /// Estimated slow-down (of the mean, of the typical request, or by a bucket at p95 or p99) below which a canary that
+    /// is provably slower is kept all the same.
+    pub tolerance: f64,
     /// Buckets by which p50, p95 and p99 may be slower and still be good enough; more than the first.
     pub promote_shift: usize,
+}
+
+/// What is done about traffic that is less even than chance (statistics 2d). Measured on stable, in the half hour
+/// before the canary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Noise {
+    /// Evidence is divided by the dispersion of stable's slices: bursts of errors at single pods.
+    pub dispersion: bool,
+    /// Margins grow with the spread of error rates between stable's pods.
+    pub pod_spread: bool,
+    /// Slices of stable are judged like canaries; when one would be rolled back, the release holds.
+    pub placebos: bool,
+}
+
+impl Default for Noise {
+    fn default() -> Noise {
+        Noise {
+            dispersion: true,
+            pod_spread: true,
+            placebos: true,
+        }
+    }
 }
 
 impl Default for Latency {
@@ -176,6 +214,7 @@ impl Default for Latency {
         Latency {
             enabled: true,
             rollback_shift: ROLLBACK_SHIFT,
+            tolerance: TOLERANCE,
             promote_shift: PROMOTE_SHIFT,
         }
     }
@@ -190,7 +229,7 @@ pub struct Weights {
     pub errors: f64,
     /// Slower requests.
     pub latency: f64,
-    /// Requests without a good answer at a small fixed age, one half at each of two ages.
+    /// Requests without a good answer after a second.
     pub stalled: f64,
 }
 
@@ -198,8 +237,8 @@ impl Default for Weights {
     fn default() -> Weights {
         Weights {
             errors: 0.5,
-            latency: 0.4,
-            stalled: 0.1,
+            latency: 0.45,
+            stalled: 0.05,
         }
     }
 }
@@ -348,7 +387,14 @@ impl Policy {
             j.latency.rollback_shift as f64,
             0.0,
             LARGEST_ROLLBACK_SHIFT as f64,
-            "write buckets of 19 %, such as 1",
+            "write buckets of 19 %, such as 0",
+        );
+        within(
+            "judgement.latency.tolerance",
+            j.latency.tolerance,
+            1.0,
+            10.0,
+            "write a factor, such as 1.05",
         );
         within(
             "judgement.latency.promoteShift",
@@ -368,7 +414,7 @@ impl Policy {
                 share,
                 0.001,
                 1.0,
-                "write a share, such as 0.5, 0.4 and 0.1",
+                "write a share, such as 0.5, 0.45 and 0.05",
             );
         }
         within(
@@ -399,6 +445,13 @@ impl Policy {
             0.1,
             1e6,
             "write how many bad requests one reaction may cost, such as 10",
+        );
+        within(
+            "pacing.slowBudget",
+            p.slow_budget,
+            0.1,
+            1e6,
+            "write how many slow requests one reaction may cost, such as 100",
         );
         within(
             "pacing.minWeight",

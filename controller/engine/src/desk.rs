@@ -1,6 +1,7 @@
 //! Where one step works: what it knows, what it has decided, what is to be done.
 
 use crate::{
+    judge::{Entry, Judge},
     observation::{Observation, Table},
     plan::Plan,
     state::{Ledger, Run, Stage, State},
@@ -32,6 +33,8 @@ pub(crate) struct Desk<'a> {
     pub phase: Phase,
     /// Whether this very step began a rollback: no order may undo what its author has not seen.
     pub fell: bool,
+    /// For the log of blocks, in order.
+    journal: Vec<Entry>,
     actions: Vec<Action>,
     answers: Vec<Result<(), String>>,
     why: Option<String>,
@@ -45,6 +48,7 @@ impl<'a> Desk<'a> {
             ledger,
             phase,
             fell: false,
+            journal: Vec::new(),
             actions: Vec::new(),
             answers: Vec::new(),
             why: None,
@@ -77,7 +81,13 @@ impl<'a> Desk<'a> {
         self.phase = to;
         self.why = None;
         self.ledger.record(decision.clone());
+        self.journal.push(Entry::Decided(Box::new(decision.clone())));
         self.actions.push(Action::Record(decision));
+    }
+
+    /// Keeps what the judge has read, for the log of blocks.
+    pub fn log(&mut self, judge: &mut Judge) {
+        self.journal.extend(judge.journal());
     }
 
     /// What the release waits for; not a decision.
@@ -109,7 +119,10 @@ impl<'a> Desk<'a> {
     }
 
     /// Ends the step.
-    pub fn close(mut self, stage: Stage) -> Step {
+    pub fn close(mut self, mut stage: Stage) -> Step {
+        if let Some(trial) = stage.trial_mut() {
+            self.log(&mut trial.judge);
+        }
         self.observe_table();
         if let Some(set) = self.split_to_set(&stage) {
             // Before everything else that is to be done: nothing may delay a rollback.
@@ -122,6 +135,7 @@ impl<'a> Desk<'a> {
             status,
             wake,
             actions: self.actions,
+            journal: self.journal,
             answers: self.answers,
             state: State::with(self.ledger, stage),
         }

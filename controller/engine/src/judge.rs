@@ -1,22 +1,30 @@
-//! The judgement of one run: counts in, evidence and verdict out (statistics 2a, 2d, 2h).
+//! The judgement of one run: counts in, evidence and verdict out (statistics 2a to 2d, 2h).
 
+mod calibration;
 mod cursor;
-mod metrics;
+mod event;
+mod evidence;
 mod outcome;
+pub(crate) mod packed;
 mod reading;
 mod recent;
+mod speed;
 
-pub(crate) use metrics::Metric;
+pub use event::{Entry, Event, Tick};
+pub use evidence::{Evidence, Risk};
+pub use outcome::Outcome;
+
+pub(crate) use evidence::Metric;
 pub(crate) use outcome::STALL_AGE;
 pub(crate) use reading::Terms;
 pub(crate) use recent::Degraded;
 
 use crate::{observation::Observation, plan::Plan};
 use contract::release::{self, Figures, Verdict};
-use metrics::Metrics;
 use reading::{Stream, before};
 use recent::Recent;
 use serde::{Deserialize, Serialize};
+use speed::Speed;
 use stats::{
     Arm, Counts,
     pacing::{self, Sight},
@@ -25,21 +33,11 @@ use stats::{
 /// Part of the way to a rollback, in nats, below which a suspicion is dropped; it is taken up at a half.
 const CALM: f64 = 0.4;
 
-/// The two chances of being wrong that a run may take.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Risk {
-    /// Chance of rolling back a canary as good as stable.
-    pub alpha: f64,
-    /// Chance of promoting one beyond the promotion margin.
-    pub beta: f64,
-}
-
 /// Evidence and everything needed to go on after a restart. All times are seconds of judged traffic, so that a gap
 /// in what is known counts nowhere.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Judge {
-    risk: Risk,
-    metrics: Metrics,
+    evidence: Evidence,
     streams: Vec<Stream>,
     recent: Recent,
     totals: Counts,
@@ -55,19 +53,9 @@ pub(crate) struct Judge {
     at_weight: u64,
     soaked: u64,
     spent: u64,
-    worse: bool,
-}
-
-impl Risk {
-    /// The policy's, halved for each earlier run of the same release: "retry until green" must not pay.
-    pub fn of(plan: &Plan, retry: u32) -> Risk {
-        let half = 0.5f64.powi(retry.min(64) as i32);
-        let j = &plan.policy.judgement;
-        Risk {
-            alpha: j.alpha * half,
-            beta: j.beta * half,
-        }
-    }
+    /// What was read since the last step, for the log of blocks.
+    #[serde(skip)]
+    journal: Vec<Entry>,
 }
 
 impl Judge {
@@ -75,8 +63,7 @@ impl Judge {
     pub fn start(plan: &Plan, risk: Risk, seen: &Observation) -> Judge {
         let (past, start_rate) = before(seen);
         let mut judge = Judge {
-            risk,
-            metrics: Metrics::start(plan, &past),
+            evidence: Evidence::start(plan, risk, &past),
             streams: Vec::new(),
             recent: Recent::default(),
             totals: Counts::default(),
@@ -88,25 +75,27 @@ impl Judge {
             at_weight: 0,
             soaked: 0,
             spent: 0,
-            worse: false,
+            journal: Vec::new(),
         };
         judge.streams = reading::streams(&judge, seen);
-        judge
+        judge.begun()
     }
 
     /// The judge of the watch after promotion: fresh counts, the old capital. The canary is warm.
     pub fn follow(&self, plan: &Plan, seen: &Observation) -> Judge {
-        let fresh = Judge::start(plan, self.risk, seen);
-        Judge {
-            metrics: fresh.metrics.follow(&self.metrics),
+        let fresh = Judge::start(plan, self.evidence.risk(), seen);
+        let judge = Judge {
+            evidence: fresh.evidence.follow(&self.evidence),
             warm_up: 0,
+            journal: Vec::new(),
             ..fresh
-        }
+        };
+        judge.begun()
     }
 
     /// Who is worse, most certain first, once the verdict is that.
     pub fn blamed(&self) -> Vec<Metric> {
-        self.metrics.blamed(self.risk.alpha)
+        self.evidence.blamed()
     }
 
     /// Takes everything that has become known. Stops at the block that proves the canary worse, so that the counts
@@ -115,15 +104,25 @@ impl Judge {
         reading::read(self, seen, terms);
     }
 
+    /// What was read since this was asked last.
+    pub fn journal(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.journal)
+    }
+
+    /// The evidence itself.
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
     /// Oldest second that is still wanted of any proxy.
     pub fn since(&self) -> u64 {
         self.streams.iter().map(Stream::next).min().unwrap_or(0)
     }
 
     pub fn verdict(&self) -> Verdict {
-        if self.worse {
+        if self.evidence.is_worse() {
             Verdict::Worse
-        } else if self.log_promote() >= self.promote_at() {
+        } else if self.evidence.log_promote() >= self.evidence.promote_at() {
             Verdict::Same
         } else {
             Verdict::NotYet
@@ -132,17 +131,22 @@ impl Judge {
 
     /// Evidence half way to a rollback, in nats: the weight must not rise.
     pub fn is_suspicious(&self) -> bool {
-        pacing::suspect(self.log_rollback(), self.risk.alpha)
+        pacing::suspect(self.evidence.log_rollback(), self.evidence.risk().alpha)
     }
 
     /// Clearly below suspicion again.
     pub fn is_calm(&self) -> bool {
-        self.log_rollback() < CALM * self.rollback_at()
+        self.evidence.log_rollback() < CALM * self.evidence.rollback_at()
     }
 
     /// Stable itself fails, beyond chance: nobody can be blamed.
     pub fn degraded(&self, limit: f64) -> Option<Degraded> {
         self.recent.degraded(limit, self.before)
+    }
+
+    /// A part of stable would have been rolled back: chance is larger here than the evidence allows for.
+    pub fn is_miscalibrated(&self) -> bool {
+        self.evidence.alarm().is_some()
     }
 
     /// Requests per second, both tracks; 0 when unknown.
@@ -152,13 +156,24 @@ impl Judge {
 
     /// What the pace of the ramp depends on.
     pub fn sight(&self) -> Sight {
+        let errors = self.evidence.errors();
         Sight {
             rate: self.rate(),
-            canary: self.metrics.errors().canary(),
-            stable: self.metrics.errors().stable().plain_rate(),
-            log_roll: self.log_rollback(),
-            alpha: self.risk.alpha,
+            canary: errors.canary(),
+            stable: errors.stable().plain_rate(),
+            log_roll: self.evidence.log_rollback(),
+            alpha: self.evidence.risk().alpha,
         }
+    }
+
+    /// The same by slow requests instead of bad ones; `None` while nothing is known of them.
+    pub fn sight_of_slow(&self) -> Option<Sight> {
+        let slow = self.evidence.speed().and_then(Speed::slow)?;
+        Some(Sight {
+            canary: slow.canary,
+            stable: slow.stable.bad() / slow.stable.requests().max(1.0),
+            ..self.sight()
+        })
     }
 
     /// The weight changes: seconds at the new one count from zero.
@@ -190,29 +205,31 @@ impl Judge {
         Figures {
             stable: shown(self.totals.stable),
             canary: shown(self.totals.canary),
-            log_rollback: self.log_rollback(),
-            rollback_at: self.rollback_at(),
-            log_promote: self.log_promote(),
-            promote_at: self.promote_at(),
-            metrics: self.metrics.shown(),
-            latency: self.metrics.latencies(),
+            log_rollback: self.evidence.log_rollback(),
+            rollback_at: self.evidence.rollback_at(),
+            log_promote: self.evidence.log_promote(),
+            promote_at: self.evidence.promote_at(),
+            metrics: self.evidence.shown(),
+            latency: self.evidence.latencies(),
+            events: self.evidence.events(),
         }
     }
 
-    fn log_rollback(&self) -> f64 {
-        self.metrics.log_rollback()
+    /// Buckets of the durations that are wanted; `None`: none are.
+    fn buckets(&self) -> Option<usize> {
+        self.evidence.speed().map(Speed::buckets)
     }
 
-    fn log_promote(&self) -> f64 {
-        self.metrics.log_promote()
+    fn begun(mut self) -> Judge {
+        let evidence = self.evidence.word();
+        self.journal.push(Entry::Begun { evidence });
+        self
     }
 
-    fn rollback_at(&self) -> f64 {
-        -self.risk.alpha.ln()
-    }
-
-    fn promote_at(&self) -> f64 {
-        -self.risk.beta.ln()
+    fn take(&mut self, event: Event) {
+        self.evidence.apply(&event);
+        let n = self.evidence.events();
+        self.journal.push(Entry::Taken { n, event });
     }
 }
 

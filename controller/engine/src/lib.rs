@@ -21,6 +21,7 @@ mod step;
 mod telemetry;
 mod words;
 
+pub use judge::{Entry, Event, Evidence, Outcome, Risk, Tick};
 pub use observation::{Observation, Order, Proxy, Readiness, Smoked, Table, Told};
 pub use plan::{Plan, Version};
 pub use state::{SCHEMA, State};

@@ -42,6 +42,8 @@ pub struct Plan {
     pub(crate) latency: Option<LatencyConfig>,
     pub(crate) stalled: ErrorConfig,
     pub(crate) pace: Pace,
+    /// The same for slow requests instead of bad ones.
+    pub(crate) pace_of_slow: Pace,
 }
 
 /// A version and where it runs.
@@ -76,7 +78,8 @@ impl Plan {
                 ..errors
             },
             errors,
-            pace: pace(&entry.rollout).map_err(|f| vec![f])?,
+            pace: pace(&entry.rollout, entry.rollout.pacing.error_budget).map_err(|f| vec![f])?,
+            pace_of_slow: pace(&entry.rollout, entry.rollout.pacing.slow_budget).map_err(|f| vec![f])?,
             policy: entry.rollout.clone(),
         })
     }
@@ -136,11 +139,10 @@ fn margin(m: policy::Margin) -> Result<Margin, Fault> {
     Margin::new(m.ratio, m.absolute).map_err(|e| fault("judgement.errors", m.ratio, e))
 }
 
-fn pace(policy: &Policy) -> Result<Pace, Fault> {
+fn pace(policy: &Policy, budget: f64) -> Result<Pace, Fault> {
     let p = &policy.pacing;
     let (least, most) = (p.min_weight / 100.0, p.max_weight / 100.0);
-    Pace::new(p.error_budget, policy::REACTION_SECONDS, least, most)
-        .map_err(|e| fault("pacing", p.error_budget, e))
+    Pace::new(budget, policy::REACTION_SECONDS, least, most).map_err(|e| fault("pacing", budget, e))
 }
 
 fn fault(key: &str, value: f64, refused: stats::Refused) -> Fault {

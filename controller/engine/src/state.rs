@@ -1,6 +1,9 @@
 //! What is remembered between steps: enough that a killed controller goes on where it was.
 
-use crate::{judge::Judge, plan::Plan};
+use crate::{
+    judge::{Judge, packed},
+    plan::Plan,
+};
 use contract::{
     Split,
     release::{Decision, Figures, Phase},
@@ -8,7 +11,7 @@ use contract::{
 use serde::{Deserialize, Serialize};
 
 /// Version of this shape; a reader sets aside one that it does not know.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 /// Decisions that are kept here; all of them stand in the adapter's history.
 const KEPT_DECISIONS: usize = 20;
 /// Releases whose outcome is remembered here.
@@ -81,6 +84,7 @@ pub(crate) struct Run {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Trial {
     pub run: Run,
+    #[serde(with = "packed")]
     pub judge: Judge,
     /// Plain steps that are done.
     pub steps_done: usize,
@@ -115,6 +119,7 @@ pub(crate) struct Smoke {
 pub(crate) enum Cause {
     Telemetry,
     Degraded,
+    Miscalibrated,
     Suspicion,
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     desk::Desk,
+    judge::Entry,
     observation::Observation,
     orders, overrule,
     plan::Plan,
@@ -23,6 +24,8 @@ pub struct Step {
     pub state: State,
     /// To be done in this order. Each may be done twice without harm.
     pub actions: Vec<Action>,
+    /// For the log of blocks, to be kept before the state is: what a replay needs.
+    pub journal: Vec<Entry>,
     /// One answer for each order of the observation: accepted, or why not.
     pub answers: Vec<Result<(), String>>,
     /// How long nothing needs to be looked at.
@@ -80,6 +83,7 @@ fn judge(desk: &mut Desk, mut stage: Stage) -> Stage {
         return stage;
     };
     trial.judge.read(desk.seen, &terms);
+    desk.log(&mut trial.judge);
     desk.note(trial.judge.figures());
     let reason = if !judged {
         None

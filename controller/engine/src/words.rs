@@ -1,7 +1,7 @@
 //! Sentences for people who never heard of an e-value. Every decision carries its counts.
 
 use crate::{
-    judge::{Degraded, Metric, STALL_AGE},
+    judge::{Degraded, Evidence, Metric, STALL_AGE},
     plan::Plan,
     state::Trial,
 };
@@ -10,6 +10,8 @@ use contract::{
     policy::Margin,
     release::{Figures, Latencies, Phase},
 };
+
+use stats::placebo::Placebos;
 
 /// Beyond this a factor of evidence says nothing more to anybody.
 const MANY: f64 = 1e6;
@@ -48,7 +50,7 @@ fn blame(f: &Figures, metric: Metric) -> Option<String> {
             let (canary, stable) = (m.canary_stalled, m.stable_stalled);
             Some(format!(
                 "unanswered after {age} s: {canary} of the canary, beside {stable} of stable after {} s",
-                age as f64 / 2.0
+                age / 2.0
             ))
         }
     }
@@ -113,6 +115,17 @@ pub(crate) fn degraded(d: &Degraded) -> String {
         d.stable.n,
         d.seconds,
         percent(d.limit),
+    )
+}
+
+pub(crate) fn miscalibrated(evidence: &Evidence) -> String {
+    let (slice, of) = (
+        evidence.alarm().map_or(0, |i| i + 1),
+        evidence.placebos().map_or(0, Placebos::groups),
+    );
+    format!(
+        "the evidence is miscalibrated for this traffic: part {slice} of {of} of stable, judged like a canary, would have been \
+         rolled back; the weight stays, and a rollback needs evidence beyond that of all parts"
     )
 }
 

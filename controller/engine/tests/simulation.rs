@@ -13,8 +13,8 @@ use engine::{Action, Observation, Order, State, Step, step};
 use world::{Nature, World};
 
 const SEEDS: u64 = 12;
-/// Most bytes of a saved state, decisions apart: half of it is the evidence about latency.
-const STATE_BYTES: usize = 7168;
+/// Most bytes of a saved state, decisions apart.
+const STATE_BYTES: usize = 4096;
 
 /// How often a turn is cut off.
 #[derive(Clone, Copy, Debug, PartialEq)]

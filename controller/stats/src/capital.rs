@@ -98,6 +98,16 @@ impl Capital {
         parts.iter().map(|part| part / total).collect()
     }
 
+    /// Elapsed seconds and log capital, the settings apart.
+    pub(crate) fn essence(&self) -> (f64, Vec<f64>) {
+        (self.elapsed, self.log.clone())
+    }
+
+    /// The capital of an essence.
+    pub(crate) fn of_essence(spread: Spread, (elapsed, log): (f64, Vec<f64>)) -> Capital {
+        Capital { spread, elapsed, log }
+    }
+
     /// Capital of each alternative that is not yet in play.
     pub fn cash(&self) -> f64 {
         self.spread.cash(self.elapsed)

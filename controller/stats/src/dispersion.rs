@@ -5,6 +5,7 @@ use crate::errors::Phi;
 use crate::halfplane::Margin;
 use crate::refused::Refused;
 use serde::{Deserialize, Serialize};
+use statrs::distribution::{ChiSquared, ContinuousCDF};
 
 /// Continuous A/A over placebo groups of stable traffic. Feed it for half an hour before the canary, then fix
 /// [`Noise::phi`]: a phi that sees the canary would be no predictable one.
@@ -103,6 +104,20 @@ pub fn pod_spread(pods: &[Arm]) -> f64 {
     variance.ln_1p().sqrt()
 }
 
+/// Whether chance explains the differences between pods in fewer than `chance` of cases (chi-square test of one rate).
+pub fn is_spread(pods: &[Arm], chance: f64) -> bool {
+    let requests: f64 = pods.iter().map(|pod| pod.requests()).sum();
+    let bad: f64 = pods.iter().map(|pod| pod.bad()).sum();
+    let counted = pods.iter().filter(|pod| pod.n > 0);
+    if !(bad > 0.0 && bad < requests) {
+        return false;
+    }
+    let p = bad / requests;
+    let square = |pod: &Arm| (pod.bad() - pod.requests() * p).powi(2) / (pod.requests() * p * (1.0 - p));
+    let (sum, count) = counted.fold((0.0, 0.0), |(sum, count), pod| (sum + square(pod), count + 1.0));
+    ChiSquared::new(count - 1.0).is_ok_and(|d| d.sf(sum) < chance)
+}
+
 /// Margins in force for a pod spread: "with one pod I cannot see less than x2". The ratio of the rollback rises to
 /// `exp(2.33 spread sqrt(1/m + 1/s))` for `m` canary and `s` stable pods, that of promotion stays 1.14 times above.
 /// Refused when the spread is so large that no ratio is left.
@@ -172,6 +187,16 @@ mod tests {
         );
         assert_eq!(pod_spread(&[Arm::new(1000, 10)]), 0.0);
         assert_eq!(pod_spread(&[]), 0.0);
+    }
+
+    #[test]
+    fn only_differences_beyond_chance_are_a_spread() {
+        let pods = |bad: [u64; 4]| bad.map(|x| Arm::new(10_000, x));
+        assert!(!is_spread(&pods([10, 14, 7, 9]), 0.05));
+        assert!(is_spread(&pods([10, 34, 7, 9]), 0.05));
+        assert!(
+            !is_spread(&pods([0; 4]), 0.05) && !is_spread(&[Arm::new(9, 1)], 0.05) && !is_spread(&[], 0.05)
+        );
     }
 
     #[test]

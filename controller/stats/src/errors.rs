@@ -43,6 +43,14 @@ pub struct ErrorProcess {
     last: Tick,
 }
 
+/// What a process that only rolls back must remember.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Essence {
+    baseline: Baseline,
+    canary: Arm,
+    capital: (f64, Vec<f64>),
+}
+
 impl Phi {
     /// Independent requests.
     pub const ONE: Phi = Phi(1.0);
@@ -96,6 +104,41 @@ impl ErrorProcess {
     /// The same while the canary warms up: errors count from the first request, but promotion gains nothing
     /// (evidence 2d; the warm-up time is fixed in advance).
     pub fn tick_cold(&mut self, dt: f64, blocks: &[Counts]) {
+        let sum = self.tick_roll(dt, blocks);
+        if sum.stable.n > 0 && sum.canary.n > 0 {
+            self.last = Tick {
+                dt: seconds(dt),
+                block: sum,
+            };
+        }
+    }
+
+    /// The dispersion from the next tick on: it may follow the weight, never the outcomes.
+    pub fn set_phi(&mut self, phi: Phi) {
+        self.config.phi = phi;
+    }
+
+    /// What is left of a process that only rolls back, its settings apart.
+    pub(crate) fn essence(&self) -> Essence {
+        Essence {
+            baseline: self.baseline,
+            canary: self.canary,
+            capital: self.capital.essence(),
+        }
+    }
+
+    /// The process of an essence.
+    pub(crate) fn of_essence(config: ErrorConfig, essence: Essence) -> ErrorProcess {
+        ErrorProcess {
+            baseline: essence.baseline,
+            canary: essence.canary,
+            capital: Capital::of_essence(config.spread, essence.capital),
+            ..ErrorProcess::new(config, Arm::default())
+        }
+    }
+
+    /// The part of a tick that is about a rollback; the sum of the blocks.
+    pub(crate) fn tick_roll(&mut self, dt: f64, blocks: &[Counts]) -> Counts {
         let dt = seconds(dt);
         let earned = self.rollback_gains(blocks);
         self.capital.tick(dt, &earned);
@@ -104,9 +147,7 @@ impl ErrorProcess {
             .fold(Counts::default(), |sum, block| sum.plus(*block));
         self.baseline.tick(dt, sum.stable);
         self.canary = self.canary.plus(sum.canary);
-        if sum.stable.n > 0 && sum.canary.n > 0 {
-            self.last = Tick { dt, block: sum };
-        }
+        sum
     }
 
     /// `ln M` of the rollback: above `ln(1/alpha)` the canary was worse than the margin.

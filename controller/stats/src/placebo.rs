@@ -6,17 +6,26 @@
 use crate::blocks::Closer;
 use crate::bounds::nats;
 use crate::counts::{Arm, Counts};
-use crate::errors::{ErrorConfig, ErrorProcess};
+use crate::errors::{ErrorConfig, ErrorProcess, Essence};
 use serde::{Deserialize, Serialize};
 
 /// One error process a group. Groups are of the canary's size, by pod where possible: hashed groups over the same
 /// pods share the bursts of a pod and understate the noise of a one-pod canary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Saved", into = "Saved")]
 pub struct Placebos {
+    config: ErrorConfig,
     groups: Vec<Group>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The settings are the same for all groups: saved once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Saved {
+    config: ErrorConfig,
+    groups: Vec<(Closer<Counts>, Essence)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
 struct Group {
     closer: Closer<Counts>,
     process: ErrorProcess,
@@ -30,6 +39,7 @@ impl Placebos {
             process: ErrorProcess::new(config, history),
         };
         Placebos {
+            config,
             groups: vec![group; groups],
         }
     }
@@ -57,6 +67,11 @@ impl Placebos {
             .position(|group| group.process.log_roll() >= threshold)
     }
 
+    /// How many there are.
+    pub fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
     /// Largest `ln M` of all groups; `None` without groups.
     pub fn largest(&self) -> Option<f64> {
         self.groups
@@ -69,7 +84,30 @@ impl Placebos {
 impl Group {
     fn tick(&mut self, dt: f64, counts: &Counts) {
         let closed = self.closer.push(dt, counts);
-        self.process.tick(dt, closed.as_slice());
+        self.process.tick_roll(dt, closed.as_slice());
+    }
+}
+
+impl From<Saved> for Placebos {
+    fn from(saved: Saved) -> Placebos {
+        let group = |(closer, essence)| Group {
+            closer,
+            process: ErrorProcess::of_essence(saved.config, essence),
+        };
+        Placebos {
+            config: saved.config,
+            groups: saved.groups.into_iter().map(group).collect(),
+        }
+    }
+}
+
+impl From<Placebos> for Saved {
+    fn from(placebos: Placebos) -> Saved {
+        let part = |group: Group| (group.closer, group.process.essence());
+        Saved {
+            config: placebos.config,
+            groups: placebos.groups.into_iter().map(part).collect(),
+        }
     }
 }
 
@@ -93,6 +131,14 @@ mod tests {
         let mut groups = [Arm::new(1000, 1); 5];
         groups[3] = Arm::new(1000, 20);
         assert_eq!(run(groups), Some(3));
+    }
+
+    #[test]
+    fn what_is_saved_comes_back() {
+        let mut placebos = Placebos::new(ErrorConfig::default(), Arm::new(60_000, 60), 5);
+        (0..9).for_each(|i| placebos.tick(1.0, &[Arm::new(7 + i, i / 3); 5]));
+        let text = serde_json::to_string(&placebos).unwrap();
+        assert_eq!(serde_json::from_str::<Placebos>(&text).unwrap(), placebos);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! A block never spans two hashes, two shares, or the end of the warm-up, so it closes before any weight change.
 
+use super::event::Tick;
 use contract::evidence::{Cohort, RING_SECONDS};
 use serde::{Deserialize, Serialize};
 use stats::blocks::{Closer, Tally};
@@ -15,23 +16,30 @@ pub(super) struct Cursor<T> {
     pub next: u64,
     /// Judged seconds, counted from the start of the run: the leading stream drives the time.
     pub counted: u64,
-    drawn: Option<Drawn>,
+    split: Option<Split>,
     block: Closer<T>,
 }
 
 /// The split that the open block was drawn under.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Drawn {
+struct Split {
     hash: String,
     share: f64,
     /// Whether the canary was warming up.
     cold: bool,
 }
 
+/// A closed block, and what it was drawn under.
+pub(super) struct Drawn<T> {
+    share: f64,
+    cold: bool,
+    block: T,
+}
+
 /// Blocks that one cohort has closed: one of before, drawn otherwise, and its own.
 pub(super) struct Closed<T> {
-    pub before: Option<(T, bool)>,
-    pub own: Option<(T, bool)>,
+    before: Option<Drawn<T>>,
+    own: Option<Drawn<T>>,
 }
 
 impl<T: Tally> Cursor<T> {
@@ -39,7 +47,7 @@ impl<T: Tally> Cursor<T> {
         Cursor {
             next,
             counted,
-            drawn: None,
+            split: None,
             block: Closer::default(),
         }
     }
@@ -59,58 +67,80 @@ impl<T: Tally> Cursor<T> {
     }
 
     /// A second without any request.
-    pub fn idle(&mut self) -> Option<(T, bool)> {
-        let cold = self.is_cold();
-        self.block.push(1.0, &T::default()).map(|block| (block, cold))
+    pub fn idle(&mut self) -> Option<Drawn<T>> {
+        let block = self.block.push(1.0, &T::default());
+        block.map(|block| self.drawn(block))
     }
 
     /// Counts of a cohort that add `age` seconds to the open block.
     pub fn push(&mut self, cohort: &Cohort, cold: bool, age: f64, counts: &T) -> Closed<T> {
-        let same = |d: &Drawn| d.hash == cohort.hash && is_same(d.share, cohort.share) && d.cold == cold;
-        let before = if self.drawn.as_ref().is_some_and(same) {
+        let same = |d: &Split| d.hash == cohort.hash && is_same(d.share, cohort.share) && d.cold == cold;
+        let before = if self.split.as_ref().is_some_and(same) {
             None
         } else {
             let closed = self.close();
-            self.drawn = Some(Drawn {
+            self.split = Some(Split {
                 hash: cohort.hash.clone(),
                 share: cohort.share,
                 cold,
             });
             closed
         };
-        let own = self.block.push(age, counts).map(|block| (block, cold));
+        let own = self.block.push(age, counts).map(|block| self.drawn(block));
         Closed { before, own }
     }
 
     /// The open block as it stands.
-    pub fn close(&mut self) -> Option<(T, bool)> {
-        let cold = self.is_cold();
-        self.block.close().map(|block| (block, cold))
+    pub fn close(&mut self) -> Option<Drawn<T>> {
+        let block = self.block.close();
+        block.map(|block| self.drawn(block))
+    }
+
+    fn drawn(&self, block: T) -> Drawn<T> {
+        Drawn {
+            share: self.share(),
+            cold: self.split.as_ref().is_some_and(|s| s.cold),
+            block,
+        }
     }
 
     pub fn share(&self) -> f64 {
-        self.drawn.as_ref().map_or(0.0, |d| d.share)
+        self.split.as_ref().map_or(0.0, |s| s.share)
     }
 
     pub fn is_at(&self, share: f64) -> bool {
         is_same(self.share(), share)
     }
-
-    fn is_cold(&self) -> bool {
-        self.drawn.as_ref().is_some_and(|d| d.cold)
-    }
 }
 
 impl<T> Closed<T> {
-    /// Blocks as evidence of the same kind: all at once, or the cold one first.
-    pub fn parts(self) -> Vec<(Vec<T>, bool)> {
-        match (self.before, self.own) {
-            (Some((a, cold)), Some((b, too))) if cold == too => vec![(vec![a, b], cold)],
-            (before, own) => before
-                .into_iter()
-                .chain(own)
-                .map(|(block, cold)| (vec![block], cold))
-                .collect(),
+    /// At most one block.
+    pub fn one(block: Option<Drawn<T>>) -> Closed<T> {
+        Closed {
+            before: None,
+            own: block,
+        }
+    }
+
+    /// One tick a block, the older first; the last one carries the time. Without a block, time passes all the same.
+    pub fn ticks(self, dt: f64) -> Vec<Tick<T>> {
+        let mut ticks: Vec<Tick<T>> = self.before.into_iter().chain(self.own).map(Drawn::tick).collect();
+        match ticks.last_mut() {
+            Some(last) => last.dt = dt,
+            None if dt > 0.0 => ticks.push(Tick::idle(dt)),
+            None => {}
+        }
+        ticks
+    }
+}
+
+impl<T> Drawn<T> {
+    fn tick(self) -> Tick<T> {
+        Tick {
+            dt: 0.0,
+            share: self.share,
+            cold: self.cold,
+            blocks: vec![self.block],
         }
     }
 }

@@ -6,23 +6,15 @@ use contract::{
     names::Track,
 };
 use serde::{Deserialize, Serialize};
-use stats::{
-    Arm, Counts,
-    blocks::{self, Tally as _},
-    latency::Histograms,
-};
+use stats::{Arm, Counts, blocks, latency::Histograms};
 
 /// A second, or a block of them. Errors and latency are judged by the same blocks, so that their average is evidence.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Outcome {
+pub struct Outcome {
+    /// Requests and bad ones.
     pub counts: Counts,
     /// Empty when latency is not judged; else as many requests as are counted.
-    #[serde(default, skip_serializing_if = "is_empty")]
     pub latency: Histograms,
-}
-
-fn is_empty(histograms: &Histograms) -> bool {
-    histograms.requests() == (0, 0)
 }
 
 impl blocks::Tally for Outcome {

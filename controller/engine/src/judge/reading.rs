@@ -6,17 +6,20 @@
 
 use super::{
     Judge,
-    cursor::{Cursor, is_same},
-    metrics::Past,
+    calibration::Manner,
+    cursor::{Closed, Cursor, is_same},
+    event::Event,
+    evidence::Past,
     outcome::{Outcome, STALL_AGE, durations, stalled},
 };
 use crate::observation::{Observation, Told};
 use contract::{
-    evidence::{Bad, Cohort, Minute, ServicePage, Tally},
+    evidence::{Bad, Cohort, Minute, SLICES, ServicePage, Tally},
     names::Track,
 };
 use serde::{Deserialize, Serialize};
 use stats::{Arm, Counts, latency::Histograms};
+use std::collections::BTreeMap;
 
 /// Milliseconds after its end in which a second may still receive requests that workers have not yet counted.
 const GRACE_MS: u64 = 20;
@@ -69,7 +72,7 @@ impl Stream {
             proxy: told.proxy.to_owned(),
             process: told.process.to_owned(),
             whole: Cursor::begin(next, judge.seconds),
-            early: judge.metrics.buckets().map(|_| Cursor::begin(next, judge.ahead)),
+            early: judge.buckets().map(|_| Cursor::begin(next, judge.ahead)),
         }
     }
 
@@ -125,12 +128,10 @@ fn take_stream(judge: &mut Judge, told: &Report) -> Stream {
     if stream.process == told.process {
         return stream;
     }
-    if let Some((block, cold)) = stream.whole.close() {
-        judge.tick(0.0, &[block], cold);
-    }
-    if let Some((block, cold)) = stream.early.as_mut().and_then(Cursor::close) {
-        judge.tick_stalled(0.0, &[block], cold);
-    }
+    let whole = Closed::one(stream.whole.close());
+    judge.whole(0.0, whole);
+    let early = Closed::one(stream.early.as_mut().and_then(Cursor::close));
+    judge.early(0.0, early);
     Stream::begin(told, judge)
 }
 
@@ -142,7 +143,7 @@ enum Next<'a> {
 
 /// Second by second, so that what is read late is judged in nearly the order in which it came.
 fn read_page(judge: &mut Judge, stream: &mut Stream, told: &Report, terms: &Terms) {
-    while !judge.worse {
+    while !judge.evidence.is_worse() {
         match next(stream, told, terms) {
             Some(Next::Stalled(cohorts)) => judge.stalled_second(stream, cohorts),
             Some(Next::Whole(cohorts, age)) => judge.second(stream, cohorts, age, terms),
@@ -230,16 +231,14 @@ impl Judge {
         let time = if leads { 1.0 } else { 0.0 };
         let whole = cursor.is_at(terms.share) && cohorts.iter().all(|c| is_same(c.share, terms.share));
         if cohorts.is_empty() {
-            let closed = cursor.idle();
-            self.tick_closed(
-                time,
-                closed.into_iter().map(|(b, cold)| (vec![b], cold)).collect(),
-            );
+            let closed = Closed::one(cursor.idle());
+            self.whole(time, closed);
         }
         for (i, cohort) in cohorts.iter().enumerate() {
             let first = if i == 0 { 1.0 } else { 0.0 };
             self.cohort(cursor, cohort, age, (first, first * time));
         }
+        self.slices(time, cohorts, age);
         if leads {
             // A second in which the weight changed, or before which it was another, is not wholly at this weight.
             self.at_weight += u64::from(whole);
@@ -254,21 +253,24 @@ impl Judge {
         if cohort.share > 0.0 {
             self.totals = self.totals.plus(counts);
         }
-        let buckets = self.metrics.buckets();
-        let latency = buckets.map_or(Histograms::default(), |n| durations(cohort, n));
-        let cold = self.is_cold(cursor.counted);
+        let latency = self
+            .buckets()
+            .map_or(Histograms::default(), |n| durations(cohort, n));
+        let cold = cursor.counted <= self.warm_up;
         let closed = cursor.push(cohort, cold, own, &Outcome { counts, latency });
-        self.tick_closed(common, closed.parts());
+        self.whole(common, closed);
     }
 
     /// The blocks of one tick, which carries its time once, and when there is none too.
-    fn tick_closed(&mut self, dt: f64, parts: Vec<(Vec<Outcome>, bool)>) {
-        let last = parts.len().saturating_sub(1);
-        if parts.is_empty() {
-            self.tick(dt, &[], false);
+    fn whole(&mut self, dt: f64, closed: Closed<Outcome>) {
+        for tick in closed.ticks(dt) {
+            self.take(Event::Whole(tick));
         }
-        for (i, (blocks, cold)) in parts.into_iter().enumerate() {
-            self.tick(if i == last { dt } else { 0.0 }, &blocks, cold);
+    }
+
+    fn early(&mut self, dt: f64, closed: Closed<Counts>) {
+        for tick in closed.ticks(dt) {
+            self.take(Event::Early(tick));
         }
     }
 
@@ -277,38 +279,37 @@ impl Judge {
         let Some(cursor) = stream.early.as_mut() else {
             return;
         };
-        let leads = cursor.advance(&mut self.ahead);
+        let time = if cursor.advance(&mut self.ahead) { 1.0 } else { 0.0 };
         let cold = cursor.counted <= self.warm_up;
-        let mut parts = Vec::new();
         if cohorts.is_empty() {
-            parts.extend(cursor.idle().map(|(b, cold)| (vec![b], cold)));
+            let closed = Closed::one(cursor.idle());
+            self.early(time, closed);
         }
         for (i, cohort) in cohorts.iter().enumerate() {
             let first = if i == 0 { 1.0 } else { 0.0 };
-            parts.extend(cursor.push(cohort, cold, first, &stalled(cohort)).parts());
-        }
-        self.tick_stalled(if leads { 1.0 } else { 0.0 }, &[], false);
-        for (blocks, cold) in parts {
-            self.tick_stalled(0.0, &blocks, cold);
+            let closed = cursor.push(cohort, cold, first, &stalled(cohort));
+            self.early(first * time, closed);
         }
     }
 
-    fn is_cold(&self, counted: u64) -> bool {
-        counted <= self.warm_up
-    }
-
-    fn tick(&mut self, dt: f64, blocks: &[Outcome], cold: bool) {
-        self.metrics.tick(dt, blocks, cold);
-        self.look();
-    }
-
-    fn tick_stalled(&mut self, dt: f64, blocks: &[Counts], cold: bool) {
-        self.metrics.tick_stalled(dt, blocks, cold);
-        self.look();
-    }
-
-    fn look(&mut self) {
-        self.worse |= self.log_rollback() >= self.rollback_at();
+    /// Stable of one second by slices, for the placebos.
+    fn slices(&mut self, dt: f64, cohorts: &[Cohort], age: Age) {
+        if self.evidence.placebos().is_none() {
+            return;
+        }
+        let mut slices = Vec::new();
+        for (i, slice) in cohorts
+            .iter()
+            .flat_map(|c| c.slices.iter().take(SLICES).enumerate())
+        {
+            let pending = slice.started.saturating_sub(slice.finished);
+            let bad = age.count(&slice.bad).saturating_add(pending);
+            slices.resize(slices.len().max(i + 1), Arm::default());
+            if let Some(sum) = slices.get_mut(i) {
+                *sum = Arm::plus(*sum, Arm::new(slice.started, bad.min(slice.started)));
+            }
+        }
+        self.take(Event::Slices { dt, slices });
     }
 }
 
@@ -331,7 +332,7 @@ fn counts(cohort: &Cohort, bad: impl Fn(&Tally) -> u64) -> Counts {
 
 /// Stable's last ten minutes, summed over proxies, and the requests per second of the last one or two.
 pub(super) fn before(seen: &Observation) -> (Past, f64) {
-    told(seen).fold((Past::default(), 0.0), |(mut past, rate), t| {
+    let (mut past, rate) = told(seen).fold((Past::default(), 0.0), |(mut past, rate), t| {
         let minute = t.now_ms / 60_000;
         let recent = |n: u64| {
             t.page
@@ -347,7 +348,41 @@ pub(super) fn before(seen: &Observation) -> (Past, f64) {
             past,
             rate + requests * 1000.0 / (t.now_ms - from_ms).max(1) as f64,
         )
-    })
+    });
+    past.manner = manner(seen);
+    (past, rate)
+}
+
+/// What stable's half hour says about its pods.
+fn manner(seen: &Observation) -> Manner {
+    let mut manner = Manner::default();
+    let mut pods: BTreeMap<&str, Arm> = BTreeMap::new();
+    for page in told(seen).map(|t| t.page) {
+        manner.proxies += 1;
+        for minute in &page.history {
+            for (sum, more) in manner.noise.found.iter_mut().zip(minute.noise.found) {
+                *sum += finite(more);
+            }
+            for (sum, more) in manner.noise.expected.iter_mut().zip(minute.noise.expected) {
+                *sum += finite(more);
+            }
+        }
+        for pod in page.pods.iter().filter(|p| p.track == Track::Stable) {
+            let sum = pods.entry(&pod.endpoint).or_default();
+            *sum = sum.plus(Arm::new(pod.started, pod.bad.min(pod.started)));
+        }
+        let counted = page.endpoints.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        manner.endpoints = [0, 1].map(|i| manner.endpoints[i].max(counted[i]));
+        let told = page.cohorts.iter().map(|c| c.slices.len());
+        manner.slices = manner.slices.max(told.max().unwrap_or(0)).min(SLICES);
+    }
+    manner.pods = pods.into_values().collect();
+    manner
+}
+
+/// Sums of squares from outside: what is no number says nothing.
+fn finite(value: f64) -> f64 {
+    if value.is_finite() { value.max(0.0) } else { 0.0 }
 }
 
 fn arm(minute: &Minute) -> Arm {
@@ -533,13 +568,13 @@ mod tests {
         let mut judge = judge(&seen(&[("p", "1", 10_000, Vec::new())]));
         judge.read(&seen(&[("p", "1", 11_030, cohorts[..2].to_vec())]), &TERMS);
         assert_eq!(
-            (judge.metrics.errors().canary().n, judge.seconds),
+            (judge.evidence.errors().canary().n, judge.seconds),
             (1, 1),
             "the first block closed with one canary request"
         );
         judge.read(&seen(&[("p", "1", 12_030, cohorts)]), &TERMS);
         assert_eq!(
-            (judge.metrics.errors().canary().n, judge.seconds),
+            (judge.evidence.errors().canary().n, judge.seconds),
             (3, 2),
             "the second one with two"
         );

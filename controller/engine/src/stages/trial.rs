@@ -64,6 +64,9 @@ fn cause(desk: &Desk, trial: &Trial, held: Option<Cause>) -> Option<(Cause, Stri
     if let Some(d) = judge.degraded(desk.plan.policy.judgement.degraded) {
         return Some((Cause::Degraded, words::degraded(&d)));
     }
+    if judge.is_miscalibrated() {
+        return Some((Cause::Miscalibrated, words::miscalibrated(judge.evidence())));
+    }
     let lingers = held == Some(Cause::Suspicion) && !judge.is_calm();
     (judge.is_suspicious() || lingers).then(|| (Cause::Suspicion, words::suspicious(&judge.figures())))
 }
@@ -102,10 +105,11 @@ fn shift(desk: &mut Desk, trial: Trial, held: Option<Cause>) -> Stage {
 
 fn by_evidence(desk: &mut Desk, trial: Trial) -> Stage {
     let now = desk.ledger.wanted;
-    let next = Split::of_share(
-        desk.plan.pace.next(now.share(), &trial.judge.sight()),
-        DEFAULT_TOTAL,
-    );
+    let share = desk.plan.pace.next(now.share(), &trial.judge.sight());
+    // The same rule for slow requests; the smaller weight.
+    let slow = trial.judge.sight_of_slow();
+    let share = slow.map_or(share, |s| share.min(desk.plan.pace_of_slow.next(now.share(), &s)));
+    let next = Split::of_share(share, DEFAULT_TOTAL);
     if next.exceeds(now) && next.share() >= LEAST_FACTOR * now.share() * ROUNDING {
         return raise(desk, trial, next);
     }

@@ -1,0 +1,164 @@
+//! What can break the evidence, measured on stable before the canary came (statistics 2d): bursts of single pods, pods
+//! that differ for good. Fixed for the run: a measure that sees the canary would be no predictable one.
+
+use crate::plan::Plan;
+use contract::{evidence::Noise, policy};
+use serde::{Deserialize, Serialize};
+use stats::{
+    Arm,
+    dispersion::{is_spread, pod_spread, widened},
+    errors::{ErrorConfig, Phi},
+    halfplane::Margin,
+};
+
+/// Chance of widening the margin although the pods are alike: the price is a less watchful release, not a wrong one.
+const CHANCE: f64 = 0.05;
+/// Ratio that is tolerated when the pods of stable differ beyond any margin: only gross failures are seen then.
+const WIDEST: f64 = 50.0;
+
+/// What stable has shown of itself before the canary.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Manner {
+    /// Sums over proxies of how much the slices of stable differed.
+    pub noise: Noise,
+    /// Proxies that told it: each sees a part of every pod's traffic.
+    pub proxies: u32,
+    /// Stable's pods, over all proxies.
+    pub pods: Vec<Arm>,
+    /// Endpoints by track.
+    pub endpoints: [u32; 2],
+    /// Slices of stable that had requests lately.
+    pub slices: usize,
+}
+
+/// How the run is judged because of it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// Dispersion of a slice of stable as large as one pod, over all proxies; 1 for independent requests.
+    pub phi: f64,
+    /// Standard deviation of the log error rate between stable's pods; 0 when chance explains it.
+    pub spread: f64,
+    /// Endpoints by track, at least 1.
+    pub endpoints: [u32; 2],
+}
+
+impl Calibration {
+    /// From what stable has shown, as far as the policy wants it to count.
+    pub fn of(plan: &Plan, manner: &Manner) -> Calibration {
+        let words = &plan.policy.judgement.noise;
+        Calibration {
+            phi: if words.dispersion { phi(manner) } else { 1.0 },
+            spread: if words.pod_spread {
+                spread(&manner.pods)
+            } else {
+                0.0
+            },
+            endpoints: manner.endpoints.map(|n| n.max(1)),
+        }
+    }
+
+    /// Dispersion of the canary's requests at a share: bursts come by pods, and what a burst adds to the variance grows
+    /// with the square of a pod's requests.
+    pub fn phi_at(&self, share: f64) -> Phi {
+        let [stable, canary] = self.endpoints.map(f64::from);
+        let size = share * stable / canary;
+        Phi::new(1.0 + (self.phi - 1.0).max(0.0) * size).unwrap_or(Phi::ONE)
+    }
+
+    /// Dispersion of a placebo: slices are what was measured.
+    pub fn phi_of_slice(&self) -> Phi {
+        Phi::new(self.phi).unwrap_or(Phi::ONE)
+    }
+
+    /// The settings of an error process with the margins that the spread of the pods asks for.
+    pub fn widen(&self, config: ErrorConfig) -> ErrorConfig {
+        if self.spread <= 0.0 {
+            return config;
+        }
+        let [stable, canary] = self.endpoints;
+        let margins = widened(config.roll_back, config.promote, self.spread, canary, stable).or_else(|_| {
+            let widest = |m: Margin, ratio: f64| Margin::new(ratio.max(m.ratio()), m.absolute());
+            Ok::<_, stats::Refused>((
+                widest(config.roll_back, WIDEST)?,
+                widest(config.promote, policy::WIDER * WIDEST)?,
+            ))
+        });
+        match margins {
+            Ok((roll_back, promote)) => ErrorConfig {
+                roll_back,
+                promote,
+                ..config
+            },
+            Err(_) => config,
+        }
+    }
+}
+
+/// The largest dispersion of the block lengths. Each of several proxies sees but a part of a pod's burst: over all of
+/// them its variance is so many times larger.
+fn phi(manner: &Manner) -> f64 {
+    let lengths = manner.noise.found.into_iter().zip(manner.noise.expected);
+    let largest = lengths
+        .filter(|(_, expected)| *expected > 0.0)
+        .map(|(found, expected)| found / expected)
+        .fold(1.0, f64::max);
+    1.0 + (largest - 1.0) * f64::from(manner.proxies.max(1))
+}
+
+fn spread(pods: &[Arm]) -> f64 {
+    if is_spread(pods, CHANCE) {
+        pod_spread(pods)
+    } else {
+        0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::file::ServiceEntry;
+
+    fn plan() -> Plan {
+        Plan::of(&ServiceEntry::default()).unwrap()
+    }
+
+    fn manner(pods: [u64; 3]) -> Manner {
+        Manner {
+            noise: Noise {
+                found: [10.0, 30.0, 0.0],
+                expected: [10.0, 10.0, 0.0],
+            },
+            proxies: 2,
+            pods: pods.map(|bad| Arm::new(10_000, bad)).to_vec(),
+            endpoints: [3, 1],
+            slices: 3,
+        }
+    }
+
+    #[test]
+    fn dispersion_is_the_largest_of_the_lengths_and_counts_every_proxys_part() {
+        let found = Calibration::of(&plan(), &manner([10, 10, 10]));
+        assert_eq!((found.phi, found.spread), (5.0, 0.0));
+        assert_eq!(found.phi_at(1.0 / 3.0).get(), 5.0, "the canary as large as a pod");
+        assert_eq!(found.phi_at(0.0), Phi::ONE);
+    }
+
+    #[test]
+    fn pods_that_differ_widen_the_margins_and_chance_does_not() {
+        let plan = plan();
+        let config = |pods| Calibration::of(&plan, &manner(pods)).widen(plan.errors);
+        assert_eq!(config([10, 14, 9]), plan.errors);
+        let wide = config([10, 100, 40]);
+        assert!(wide.roll_back.ratio() > 2.0, "{wide:?}");
+        assert!(wide.promote.ratio() > 1.1 * wide.roll_back.ratio());
+    }
+
+    #[test]
+    fn the_policy_may_switch_both_off() {
+        let mut plan = plan();
+        plan.policy.judgement.noise.dispersion = false;
+        plan.policy.judgement.noise.pod_spread = false;
+        let found = Calibration::of(&plan, &manner([10, 100, 40]));
+        assert_eq!((found.phi, found.widen(plan.errors)), (1.0, plan.errors));
+    }
+}
