@@ -39,7 +39,8 @@
 //! # Contract
 //!
 //! * Every state is `Serialize + Deserialize` and finite for any counts that fit in `u64`. Saved as JSON it comes
-//!   back bit for bit if the host builds `serde_json` with its `float_roundtrip` feature.
+//!   back bit for bit if the host builds `serde_json` with its `float_roundtrip` feature; in compact forms that do not
+//!   describe themselves (postcard) always, so no field may be skipped, flattened or untagged.
 //! * Settings are refused by their constructors ([`Refused`]), also when read back from JSON.
 //! * Nothing here panics on data.
 #![forbid(unsafe_code)]
