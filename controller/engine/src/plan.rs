@@ -11,7 +11,7 @@ use stats::{
     capital::Spread,
     errors::{ErrorConfig, Phi},
     halfplane::Margin,
-    latency::LatencyConfig,
+    latency::{Family, LatencyConfig},
     pacing::Pace,
 };
 
@@ -132,6 +132,7 @@ fn latency(policy: &Policy, errors: &ErrorConfig) -> Option<LatencyConfig> {
         allowance: TAIL_ALLOWANCE,
         phi: errors.phi,
         spread: errors.spread,
+        family: Family::Broad,
     })
 }
 

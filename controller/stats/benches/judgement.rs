@@ -24,7 +24,7 @@ fn main() {
         errors(),
     );
     report(
-        "latency: 15 alternatives, 70 buckets, learning, promotion",
+        "latency: 10 alternatives, 70 buckets, learning, promotion",
         latency(),
     );
     let whole = report("errors and latency, one tick of a rollout", whole());

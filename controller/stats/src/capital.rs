@@ -66,6 +66,11 @@ impl Capital {
         }
     }
 
+    /// How many alternatives share it.
+    pub fn alternatives(&self) -> usize {
+        self.log.len()
+    }
+
     /// A tick of `dt` seconds in which alternative `k` earned `log_e[k]` nats (0 in an open or empty tick).
     pub fn tick(&mut self, dt: f64, log_e: &[f64]) {
         let before = self.cash();

@@ -3,12 +3,15 @@
 mod alternatives;
 mod histograms;
 mod learned;
+mod pools;
 mod promotion;
+mod shapes;
 mod tilt;
 
-pub use alternatives::{ALTERNATIVES, Slower, WEIGHTS};
+pub use alternatives::{Family, Slower};
 pub use histograms::{Histograms, quantile, shift_down};
 pub use learned::learned;
+pub use shapes::BUCKETS_PER_OCTAVE;
 pub use tilt::{Tilt, Totals};
 
 pub(crate) use histograms::running;
@@ -36,6 +39,9 @@ pub struct LatencyConfig {
     pub phi: Phi,
     /// Capital over start times.
     pub spread: Spread,
+    /// Which bets are placed.
+    #[serde(default = "Family::before_there_were_two")]
+    pub family: Family,
 }
 
 /// Both latency processes of one rollout. Saved are counts and capital; baseline and tilts are made of them again.
@@ -70,6 +76,7 @@ impl Default for LatencyConfig {
             allowance: 0.0,
             phi: Phi::ONE,
             spread: Spread::DEFAULT,
+            family: Family::default(),
         }
     }
 }
@@ -82,7 +89,7 @@ impl LatencyProcess {
             config,
             history: history.to_vec(),
             canary: vec![0; history.len()],
-            capital: Capital::new(config.spread, WEIGHTS.len()),
+            capital: Capital::new(config.spread, config.family.weights().len()),
             log_promote: [0.0; 3],
             slow: None,
         })
@@ -110,7 +117,7 @@ impl LatencyProcess {
 
     /// `ln M` of the rollback: above `ln(1/alpha)` some quantile of the canary was slower than the margin.
     pub fn log_roll(&self) -> f64 {
-        self.saved.capital.log_m(&WEIGHTS)
+        self.saved.capital.log_m(self.saved.config.family.weights())
     }
 
     /// `ln M'` of the promotion: the least of the three, since all must be proven and none needs a correction.
@@ -129,10 +136,9 @@ impl LatencyProcess {
 
     /// Share of each bet in the evidence for a rollback; what is missing to 1 is capital not yet in play.
     pub fn shares(&self) -> Vec<(Slower, f64)> {
-        ALTERNATIVES
-            .into_iter()
-            .zip(self.saved.capital.shares(&WEIGHTS))
-            .collect()
+        let family = self.saved.config.family;
+        let shares = self.saved.capital.shares(family.weights());
+        family.alternatives().iter().copied().zip(shares).collect()
     }
 
     /// Baseline probability of each bucket.
@@ -165,13 +171,13 @@ impl LatencyProcess {
     }
 
     fn rollback_gains(&self, shifted: &[Histograms]) -> Vec<f64> {
+        let LatencyConfig { family, phi, .. } = self.saved.config;
         if shifted.is_empty() {
-            return vec![0.0; WEIGHTS.len()];
+            return vec![0.0; family.weights().len()];
         }
         let totals: Vec<Totals> = shifted.iter().map(Totals::new).collect();
-        let learned = learned(&self.saved.canary, &self.baseline);
-        let gain =
-            |tilt: &Tilt| totals.iter().map(|t| tilt.log_e(t)).sum::<f64>() / self.saved.config.phi.get();
+        let learned = learned(&self.saved.canary, &self.baseline, family.shrinkage());
+        let gain = |tilt: &Tilt| totals.iter().map(|t| tilt.log_e(t)).sum::<f64>() / phi.get();
         self.tilts.iter().chain([&learned]).map(gain).collect()
     }
 }
@@ -191,9 +197,12 @@ impl TryFrom<Saved> for LatencyProcess {
         if !room(config.shift) || !room(config.promote_shift) || saved.canary.len() != buckets {
             return Err(Refused::Buckets(buckets));
         }
+        if saved.capital.alternatives() != config.family.weights().len() {
+            return Err(Refused::Alternatives(saved.capital.alternatives()));
+        }
         let baseline = probabilities(&saved.history);
         let (tilts, proofs) = (
-            alternatives::fixed(&baseline),
+            config.family.tilts(&baseline),
             promotion::proofs(&baseline, config.promote_shift, config.allowance),
         );
         Ok(LatencyProcess {
@@ -289,5 +298,20 @@ mod tests {
             ..LatencyConfig::default()
         };
         assert_eq!(LatencyProcess::new(config, &HISTORY), Err(Refused::Buckets(8)));
+    }
+
+    #[test]
+    fn a_state_from_before_there_were_families_keeps_its_bets_and_a_mixed_one_is_refused() {
+        let config = LatencyConfig {
+            family: Family::Reference,
+            ..LatencyConfig::default()
+        };
+        let old = LatencyProcess::new(config, &HISTORY).unwrap();
+        let saved = serde_json::to_string(&old).unwrap();
+        let without = saved.replace(r#","family":"Reference""#, "");
+        assert!(without.len() < saved.len());
+        assert_eq!(serde_json::from_str::<LatencyProcess>(&without).unwrap(), old);
+        let mixed = saved.replace("Reference", "Broad");
+        assert!(serde_json::from_str::<LatencyProcess>(&mixed).is_err());
     }
 }

@@ -27,7 +27,7 @@
 //! | [`baseline`] | `Baseline`: stable rate with a ten-minute half-life | 2a |
 //! | [`capital`] | `Spread` (head start, horizon), `Capital`: restarts in log space | 2a |
 //! | [`errors`] | `ErrorConfig`, `Phi`, `ErrorProcess`, the seven alternatives | 2a |
-//! | [`latency`] | `Histograms`, `LatencyConfig`, `LatencyProcess`, tilts, the learned alternative | 2b |
+//! | [`latency`] | `Histograms`, `LatencyConfig`, `LatencyProcess`, `Family` of bets, tilts, the learned one | 2b |
 //! | [`combine`] | `average`, `largest`, `shares`, `least`, `guilty`, `guilty_among`, `after_retries` | 2c |
 //! | [`dispersion`] | `Noise` (phi-hat), `dispersion`, `pod_spread`, `widened` | 2d |
 //! | [`placebo`] | `Placebos`: A/A watch over the engine | 2d |
@@ -39,7 +39,8 @@
 //! # Contract
 //!
 //! * Every state is `Serialize + Deserialize` and finite for any counts that fit in `u64`. Saved as JSON it comes
-//!   back bit for bit if the host builds `serde_json` with its `float_roundtrip` feature.
+//!   back bit for bit if the host builds `serde_json` with its `float_roundtrip` feature; in compact forms that do not
+//!   describe themselves (postcard) always, so no field may be skipped, flattened or untagged.
 //! * Settings are refused by their constructors ([`Refused`]), also when read back from JSON.
 //! * Nothing here panics on data.
 #![forbid(unsafe_code)]

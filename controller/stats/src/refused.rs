@@ -21,6 +21,8 @@ pub enum Refused {
     Pace(f64),
     /// Fewer latency buckets than the shifts need, or saved histograms of different lengths.
     Buckets(usize),
+    /// Saved capital of so many bets, which is not what the family of bets has.
+    Alternatives(usize),
 }
 
 impl fmt::Display for Refused {
@@ -34,6 +36,7 @@ impl fmt::Display for Refused {
             Refused::Probability(v) => write!(f, "error probability {v} is not strictly between 0 and 1"),
             Refused::Pace(v) => write!(f, "pacing setting {v} is not finite, positive and in order"),
             Refused::Buckets(v) => write!(f, "{v} latency buckets leave no room for the shifts"),
+            Refused::Alternatives(v) => write!(f, "capital of {v} bets belongs to another family of bets"),
         }
     }
 }

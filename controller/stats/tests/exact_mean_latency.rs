@@ -3,7 +3,7 @@
 
 use stats::capital::Spread;
 use stats::errors::Phi;
-use stats::latency::{Histograms, LatencyConfig, LatencyProcess, Tilt, Totals};
+use stats::latency::{Family, Histograms, LatencyConfig, LatencyProcess, Tilt, Totals};
 
 /// Rounding of sums over some hundred outcomes.
 const ROUNDING: f64 = 1e-12;
@@ -85,7 +85,23 @@ fn mean_of_a_tilt_is_at_most_one_in_the_null() {
     );
 }
 
-fn process(promote_shift: usize) -> LatencyProcess {
+/// Baselines of three buckets on which every bet of both families is tried: plain, with a gap, and rising.
+const BASELINES: [Buckets; 3] = [P, [0.7, 1e-9, 0.3], [0.05, 0.15, 0.8]];
+
+#[test]
+fn mean_of_every_bet_of_every_family_is_at_most_one_in_the_null() {
+    for p in BASELINES {
+        for tilt in [Family::Reference, Family::Broad]
+            .iter()
+            .flat_map(|f| f.tilts(&p))
+        {
+            let largest = largest_mean(|block| tilt.log_e(&Totals::new(block)).exp());
+            assert!(largest <= 1.0 + ROUNDING, "{p:?} {tilt:?}: {largest}");
+        }
+    }
+}
+
+fn process(promote_shift: usize, family: Family) -> LatencyProcess {
     let spread = Spread::new(0.7, 10.0).expect("a valid spread");
     let config = LatencyConfig {
         shift: 0,
@@ -93,14 +109,20 @@ fn process(promote_shift: usize) -> LatencyProcess {
         allowance: 0.0,
         phi: Phi::ONE,
         spread,
+        family,
     };
     LatencyProcess::new(config, &[60, 30, 10]).expect("enough buckets")
 }
 
 #[test]
 fn the_whole_mixture_with_its_learned_part_stays_at_most_one() {
-    for past in [[0, 0, 9], [9, 0, 0], [0, 9, 0], [3, 3, 3]] {
-        let mut start = process(0);
+    let pasts = [[0, 0, 9], [9, 0, 0], [0, 9, 0], [3, 3, 3]];
+    let families = [Family::Reference, Family::Broad];
+    for (past, family) in pasts
+        .iter()
+        .flat_map(|past| families.map(|family| (*past, family)))
+    {
+        let mut start = process(0, family);
         start.tick(1.0, &[block(&([6, 3, 1], past))]);
         let before = start.log_roll();
         let largest = largest_mean(|block| {
@@ -108,7 +130,7 @@ fn the_whole_mixture_with_its_learned_part_stays_at_most_one() {
             next.tick(1.0, std::slice::from_ref(block));
             (next.log_roll() - before).exp()
         });
-        assert!(largest <= 1.0 + ROUNDING, "{past:?}: {largest}");
+        assert!(largest <= 1.0 + ROUNDING, "{family:?} {past:?}: {largest}");
     }
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use stats::bounds::{dkw_radius, quantile};
 use stats::dispersion::{Noise, pod_spread};
 use stats::errors::ErrorConfig;
-use stats::latency::{Histograms, LatencyConfig, LatencyProcess, Tilt, Totals, learned, shift_down};
+use stats::latency::{Family, Histograms, LatencyConfig, LatencyProcess, Tilt, Totals, learned, shift_down};
 use stats::placebo::Placebos;
 use stats::{Arm, combine, versions};
 
@@ -28,8 +28,25 @@ fn buckets(most: u64) -> impl Strategy<Value = Vec<u64>> {
     prop::collection::vec(0..=most, BUCKETS)
 }
 
+fn family() -> impl Strategy<Value = Family> {
+    prop_oneof![Just(Family::Reference), Just(Family::Broad)]
+}
+
 fn wild_arms() -> impl Strategy<Value = Vec<Arm>> {
     prop::collection::vec((wild_count(), wild_count()).prop_map(|(n, x)| Arm { n, x }), 0..6)
+}
+
+/// Every bet of both families, with what each learns from the past.
+fn every_tilt(past: &[u64], p: &[f64]) -> Vec<Tilt> {
+    let of = |family: Family| {
+        let mut tilts = family.tilts(p);
+        tilts.push(learned(past, p, family.shrinkage()));
+        tilts
+    };
+    [Family::Reference, Family::Broad]
+        .into_iter()
+        .flat_map(of)
+        .collect()
 }
 
 fn probabilities(counts: &[u64]) -> Vec<f64> {
@@ -44,9 +61,10 @@ proptest! {
     fn any_histograms_leave_every_number_finite_and_exactly_saved(
         history in prop::collection::vec(wild_count(), BUCKETS),
         shift in 0usize..4,
+        family in family(),
         ticks in prop::collection::vec((0.0..1e6f64, prop::collection::vec(wild_block(), 0..3)), 0..8),
     ) {
-        let config = LatencyConfig { shift, ..LatencyConfig::default() };
+        let config = LatencyConfig { shift, family, ..LatencyConfig::default() };
         let mut process = LatencyProcess::new(config, &history).unwrap();
         for (dt, blocks) in &ticks {
             process.tick(*dt, blocks);
@@ -64,7 +82,46 @@ proptest! {
             Histograms { stable: some.clone(), canary: vec![] },
             Histograms { stable: vec![], canary: some },
         ] {
-            prop_assert_eq!(learned(&past, &p).log_e(&Totals::new(&block)), 0.0);
+            for tilt in every_tilt(&past, &p) {
+                prop_assert_eq!(tilt.log_e(&Totals::new(&block)), 0.0);
+            }
+        }
+    }
+
+    #[test]
+    fn no_ratio_of_any_bet_ever_falls_on_any_baseline(history in prop::collection::vec(wild_count(), 2..80)) {
+        let p = probabilities(&history);
+        for tilt in [Family::Reference, Family::Broad].iter().flat_map(|f| f.tilts(&p)) {
+            let ratios = tilt.probabilities(&vec![1.0; p.len()]);
+            prop_assert!(ratios.is_sorted(), "{ratios:?}");
+            prop_assert!(ratios.iter().all(|r| r.is_finite() && *r > 0.0), "{ratios:?}");
+            prop_assert!((tilt.probabilities(&p).iter().sum::<f64>() - 1.0).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn exact_zeros_in_a_baseline_are_survived(p in prop::collection::vec(prop_oneof![Just(0.0), 0.0..1.0f64], 2..20), block in wild_block()) {
+        for tilt in Family::Broad.tilts(&p) {
+            let ratios = tilt.probabilities(&vec![1.0; p.len()]);
+            prop_assert!(ratios.is_sorted() || p.iter().sum::<f64>() <= 0.0, "{ratios:?}");
+            let log_e = tilt.log_e(&Totals::new(&block));
+            prop_assert!(log_e.is_finite() || p.iter().sum::<f64>() <= 0.0, "{log_e}");
+        }
+    }
+
+    #[test]
+    fn the_order_of_blocks_leaves_the_fixed_bets_unchanged(
+        history in buckets(1000), blocks in prop::collection::vec((buckets(50), buckets(20)), 2..6),
+    ) {
+        let p = probabilities(&history);
+        let blocks = blocks.into_iter().map(|(stable, canary)| Totals::new(&Histograms { stable, canary }));
+        let logs: Vec<Totals> = blocks.collect();
+        for tilt in Family::Broad.tilts(&p) {
+            let (there, back): (f64, f64) = (
+                logs.iter().map(|b| tilt.log_e(b)).sum(),
+                logs.iter().rev().map(|b| tilt.log_e(b)).sum(),
+            );
+            prop_assert!((there - back).abs() <= 1e-9 * there.abs().max(1.0));
         }
     }
 
@@ -80,7 +137,7 @@ proptest! {
             tilt.log_e(&Totals::new(&Histograms { stable: stable.clone(), canary: canary.to_vec() }))
         };
         let steps: Vec<f64> = (0..BUCKETS).map(|b| if b < 5 { 1.0 } else { 3.0 }).collect();
-        for tilt in [learned(&past, &p), Tilt::new(&p, &steps)] {
+        for tilt in every_tilt(&past, &p).into_iter().chain([Tilt::new(&p, &steps)]) {
             prop_assert!(evidence(&tilt, &slower) >= evidence(&tilt, &canary) - 1e-9);
         }
     }
@@ -88,7 +145,7 @@ proptest! {
     #[test]
     fn the_learned_alternative_is_a_distribution_with_rising_ratio(history in buckets(1000), past in buckets(1000)) {
         let p = probabilities(&history);
-        let q = learned(&past, &p).probabilities(&p);
+        let q = learned(&past, &p, Family::Broad.shrinkage()).probabilities(&p);
         prop_assert!((q.iter().sum::<f64>() - 1.0).abs() < 1e-12);
         let ratios: Vec<f64> = q.iter().zip(&p).map(|(q, p)| q / p).collect();
         prop_assert!(ratios.is_sorted_by(|a, b| *a <= b * (1.0 + 1e-12)), "{ratios:?}");

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use stats::capital::Spread;
 use stats::errors::{ErrorConfig, ErrorProcess, Phi};
 use stats::halfplane::Margin;
-use stats::latency::{Histograms, LatencyConfig, LatencyProcess};
+use stats::latency::{Family, Histograms, LatencyConfig, LatencyProcess};
 use stats::{Arm, Counts};
 
 /// Largest difference of any logarithm, relative to 1 or to its size.
@@ -34,6 +34,7 @@ struct ErrorTrace {
 
 #[derive(Deserialize)]
 struct LatencyTrace {
+    family: Family,
     history: Vec<u64>,
     shift: usize,
     phi: f64,
@@ -73,6 +74,7 @@ impl Trace for ErrorTrace {
 impl LatencyTrace {
     fn process(&self) -> LatencyProcess {
         let config = LatencyConfig {
+            family: self.family,
             shift: self.shift,
             phi: Phi::new(self.phi).expect("a valid phi"),
             spread: Spread::new(self.head_start, self.horizon).expect("a valid spread"),

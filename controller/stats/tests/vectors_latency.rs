@@ -2,7 +2,7 @@
 #![expect(clippy::excessive_precision, reason = "the vectors are quoted digit by digit")]
 
 use stats::bounds::dkw_radius;
-use stats::latency::{Histograms, Tilt, Totals, learned};
+use stats::latency::{Family, Histograms, Tilt, Totals, learned};
 use stats::{Arm, combine, dispersion, versions};
 
 #[track_caller]
@@ -79,7 +79,7 @@ fn j_average_of_three_metrics() {
 
 #[test]
 fn k_isotonic_alternative() {
-    let found = learned(&[40, 30, 20, 7, 2, 1], &P).probabilities(&P);
+    let found = learned(&[40, 30, 20, 7, 2, 1], &P, Family::Reference.shrinkage()).probabilities(&P);
     for (found, expected) in found
         .into_iter()
         .zip([0.4375, 0.3, 0.18125, 0.05875, 0.015875, 0.006625])

@@ -79,6 +79,7 @@ pub(crate) fn stalled(cohort: &Cohort) -> Counts {
 mod tests {
     use super::*;
     use contract::evidence::Served;
+    use stats::blocks::Tally as _;
 
     fn tally(started: u64, latency: &[(u16, u64)]) -> Tally {
         Tally {

@@ -15,15 +15,13 @@ use stats::{
     Arm, Counts,
     blocks::Tally,
     errors::{ErrorConfig, ErrorProcess, Phi},
-    latency::{Histograms, LatencyConfig, LatencyProcess, quantile},
+    latency::{BUCKETS_PER_OCTAVE, Histograms, LatencyConfig, LatencyProcess, quantile},
 };
 
 /// Stable requests that make a baseline of latency: with fewer, half a request in each bucket would be a tenth of it.
 const ENOUGH: u64 = 300;
 /// Good answers that are added to stable's past, so that no past is not even odds.
 const PRIOR: u64 = 20;
-/// One bucket in which a quantile lies is a quarter octave.
-const PER_OCTAVE: f64 = 4.0;
 /// Factor by which p95 or p99 must be slower to matter by itself: one bucket.
 const BUCKET: f64 = 1.189;
 
@@ -223,7 +221,7 @@ fn middle(bucket: usize, buckets: usize) -> f64 {
     if bucket >= last {
         edge_seconds(last.saturating_sub(1).min(EDGES - 1))
     } else {
-        edge_seconds(bucket.min(EDGES - 1)) * 2f64.powf(-0.5 / PER_OCTAVE)
+        edge_seconds(bucket.min(EDGES - 1)) * 2f64.powf(-0.5 / BUCKETS_PER_OCTAVE)
     }
 }
 
@@ -253,7 +251,7 @@ fn quantiles(buckets: &[u64]) -> Option<Quantiles> {
         let edge = edge_seconds(bucket.min(buckets.len().saturating_sub(2)));
         let overflow = bucket + 1 >= buckets.len();
         let part = if overflow { 0.0 } else { part - 1.0 };
-        Some(edge * 2f64.powf(part / PER_OCTAVE))
+        Some(edge * 2f64.powf(part / BUCKETS_PER_OCTAVE))
     };
     Some(Quantiles {
         p50: at(0.5)?,
@@ -265,6 +263,13 @@ fn quantiles(buckets: &[u64]) -> Option<Quantiles> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The statistics do not know the contract, and count buckets for "ten times slower".
+    #[test]
+    fn the_statistics_and_the_contract_mean_the_same_buckets() {
+        let octaves = (edge_seconds(EDGES - 1) / edge_seconds(0)).log2();
+        assert!((octaves * BUCKETS_PER_OCTAVE - (EDGES - 1) as f64).abs() < 1e-9);
+    }
 
     #[test]
     fn quantiles_and_means_are_within_a_bucket_of_the_truth() {

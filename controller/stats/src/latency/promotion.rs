@@ -1,7 +1,7 @@
 //! "Not slower at the quantiles that matter": the promotion side of latency (evidence 2b).
 
-use super::alternatives::{edge_with_tail, tails};
 use super::histograms::{Histograms, total};
+use super::shapes::{edge_with_tail, tails};
 use crate::baseline::Baseline;
 use crate::counts::Arm;
 use crate::halfplane::{Margin, Rates, Side, log_e};

@@ -16,6 +16,8 @@ pub struct Tilt {
 struct Run {
     to: usize,
     ratio: f64,
+    /// Of the ratio; kept because a block needs it for each run.
+    log: f64,
 }
 
 /// A block as running totals, made once and read by every tilt.
@@ -40,7 +42,11 @@ impl Tilt {
     pub(super) fn push(&mut self, to: usize, ratio: f64) {
         match self.runs.last_mut() {
             Some(last) if last.ratio == ratio => last.to = to,
-            _ => self.runs.push(Run { to, ratio }),
+            _ => self.runs.push(Run {
+                to,
+                ratio,
+                log: ratio.ln(),
+            }),
         }
     }
 
@@ -61,7 +67,7 @@ impl Tilt {
             if hits_stable + hits_canary > 0.0 {
                 // P0 / P = 1 + share * (Q / P - 1), P0 being the mixture of both arms as the block holds them.
                 let pooled = (share * (run.ratio - 1.0)).ln_1p();
-                sum += hits_canary * (run.ratio.ln() - pooled) - hits_stable * pooled;
+                sum += hits_canary * (run.log - pooled) - hits_stable * pooled;
             }
             from = run.to;
         }

@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import os
+import statistics
 import sys
 
 import numpy as np
@@ -60,7 +61,50 @@ def log_normal(buckets, median, sigma, hang):
     return np.maximum(np.diff(cumulated), 0) / np.maximum(np.diff(cumulated), 0).sum()
 
 
+def reference(engine, P):
+    """Fixed bets, all weights, pseudo-requests of the learned bet: as the specification has them."""
+    fixed, weights = engine.tilts(P)
+    return fixed, np.append(weights / weights.sum() * (1 - engine.ISO_W), engine.ISO_W), 60.0
+
+
+def rising(P, Q):
+    """Q with the ratio Q/P made nondecreasing by pooling adjacent violators, normalised."""
+    pools = []
+    for p, q in zip(P, Q):
+        pools.append([q, p, 1])
+        while len(pools) > 1 and pools[-2][0] / pools[-2][1] >= pools[-1][0] / pools[-1][1]:
+            last = pools.pop()
+            pools[-1] = [a + b for a, b in zip(pools[-1], last)]
+    Q = P * np.concatenate([[q / p] * n for q, p, n in pools])
+    return Q / Q.sum()
+
+
+def moved(P, times):
+    """Every request slower by a factor; buckets grow by 2^(1/4)."""
+    steps = 4 * math.log2(times)
+    whole, part = int(steps), steps - int(steps)
+    def up(k):
+        out = np.zeros(len(P))
+        np.add.at(out, np.minimum(np.arange(len(P)) + k, len(P) - 1), P)
+        return out
+    return rising(P, np.maximum((1 - part) * up(whole) + part * up(whole + 1), 1e-12))
+
+
+def broad(engine, P):
+    normal = statistics.NormalDist()
+    ranks = np.clip(P.cumsum() - P / 2, 1e-6, 1 - 1e-6)
+    scores = P * np.exp(0.15 * np.array([normal.inv_cdf(r) for r in ranks]))
+    tail = P[::-1].cumsum()[::-1]
+    edge = int(np.argmin(np.abs(np.log(tail[1:] + 1e-12) - np.log(1e-4)))) + 1
+    step = P * np.where(np.arange(len(P)) >= edge, 600.0, 1.0)
+    parts = [(0.2, 2), (0.05, 3), (0.03, 10), (0.01, 10), (0.003, 30)]
+    fixed = [scores / scores.sum(), moved(P, 1.25), moved(P, 2)]
+    fixed += [rising(P, (1 - share) * P + share * moved(P, times)) for share, times in parts]
+    return np.array(fixed + [step / step.sum()]), np.array(BROAD), 200.0
+
+
 def latency(engine, rng, ticks):
+    family = str(rng.choice(list(FAMILIES)))
     buckets, shift = int(rng.choice([12, 40])), int(rng.choice([0, 1, 3]))
     median, sigma = 10 ** rng.uniform(-2.2, -0.7), rng.uniform(0.2, 1.0)
     slower, hang = rng.choice([1.0, 1.0, 1.1, 1.5, 3.0]), rng.choice([0.0, 0.0, 0.01, 0.3])
@@ -76,18 +120,19 @@ def latency(engine, rng, ticks):
     shifted = np.concatenate([canary[:, :shift + 1].sum(1, keepdims=True), canary[:, shift + 1:],
                               np.zeros((ticks, shift), int)], 1).astype(float)
     P = (history + 0.5) / (history + 0.5).sum()
-    fixed, weights = engine.tilts(P)
-    weights = np.append(weights / weights.sum() * (1 - engine.ISO_W), engine.ISO_W)
+    fixed, weights, kappa = FAMILIES[family](engine, P)
     mixture, past, roll = engine.Mixture(1, weights, ticks, a0, phi), np.zeros((1, buckets)), []
     for s, c in zip(stable[:, None].astype(float), shifted[:, None]):
-        learned = engine.iso_alt(past, P)[:, None, :]
+        learned = engine.iso_alt(past, P, kappa)[:, None, :]
         log_e = np.concatenate([engine.hist_log_e(s, c, P, fixed), engine.hist_log_e(s, c, P, learned)], 1)
         roll.append(float(mixture.update(log_e)[0]))
         past += c
-    return dict(history=history.tolist(), shift=shift, phi=phi, head_start=a0, horizon=ticks,
+    return dict(family=family, history=history.tolist(), shift=shift, phi=phi, head_start=a0, horizon=ticks,
                 stable=stable.tolist(), canary=canary.tolist(), log_roll=roll)
 
 
+BROAD = [.26, .04, .04, .07, .09, .07, .10, .06, .03, .24]
+FAMILIES = {"Reference": reference, "Broad": broad}
 KINDS = {"errors": errors, "latency": latency}
 
 
