@@ -86,7 +86,7 @@ pub enum Fault {
     None,
     /// One request in five is answered with 500
     Errors,
-    /// Every answer takes 150 ms longer. Latency is not judged yet: it is promoted, and the demo says that it should not be
+    /// Every answer takes 150 ms longer
     Latency,
     /// One request in five is never answered
     Hang,

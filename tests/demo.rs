@@ -1,4 +1,4 @@
-//! The three stories of `serin demo`, told to the end.
+//! The stories of `serin demo`, told to the end.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)] // a test that panics has found something
 
 mod support;
@@ -32,6 +32,16 @@ fn a_good_release_is_promoted() {
 #[test]
 fn errors_are_rolled_back_with_counts() {
     assert!(tell("errors", "ROLLED BACK").contains(" bad of "));
+}
+
+#[test]
+fn slow_answers_are_rolled_back_with_quantiles() {
+    assert!(tell("latency", "ROLLED BACK").contains("slower: p"));
+}
+
+#[test]
+fn requests_that_never_end_are_rolled_back() {
+    assert!(tell("hang", "ROLLED BACK").contains("without an answer"));
 }
 
 #[test]

@@ -127,6 +127,9 @@ pub struct Figures {
     /// Latencies of both tracks, the warm-up apart; absent until known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latencies>,
+    /// The canary's requests that are called bad because they had no answer at the outcome age.
+    #[serde(default)]
+    pub unanswered: u64,
     /// How many events the evidence has taken: the place in the log of blocks.
     #[serde(default)]
     pub events: u64,

@@ -41,6 +41,8 @@ pub(crate) struct Judge {
     streams: Vec<Stream>,
     recent: Recent,
     totals: Counts,
+    /// Requests of the canary that had no answer at the outcome age.
+    unanswered: u64,
     /// Stable before the canary, for "degraded".
     before: Arm,
     /// Requests per second before the canary.
@@ -67,6 +69,7 @@ impl Judge {
             streams: Vec::new(),
             recent: Recent::default(),
             totals: Counts::default(),
+            unanswered: 0,
             before: past.counts,
             start_rate,
             seconds: 0,
@@ -211,6 +214,7 @@ impl Judge {
             promote_at: self.evidence.promote_at(),
             metrics: self.evidence.shown(),
             latency: self.evidence.latencies(),
+            unanswered: self.unanswered,
             events: self.evidence.events(),
         }
     }

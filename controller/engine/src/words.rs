@@ -16,9 +16,14 @@ use stats::placebo::Placebos;
 /// Beyond this a factor of evidence says nothing more to anybody.
 const MANY: f64 = 1e6;
 
-/// `canary 14 of 61 bad, stable 0 of 540`
+/// `canary 14 of 61 bad, stable 0 of 540 bad`
 pub(crate) fn counts(f: &Figures) -> String {
-    format!("canary {} bad, stable {} bad", f.canary, f.stable)
+    let unanswered = match f.unanswered {
+        0 => String::new(),
+        n if n >= f.canary.bad => " (without an answer)".to_owned(),
+        n => format!(" ({n} without an answer)"),
+    };
+    format!("canary {} bad{unanswered}, stable {} bad", f.canary, f.stable)
 }
 
 pub(crate) fn rolled_back(f: &Figures, blamed: &[Metric]) -> String {

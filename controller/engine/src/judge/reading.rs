@@ -252,6 +252,8 @@ impl Judge {
         let counts = judged(cohort, age);
         if cohort.share > 0.0 {
             self.totals = self.totals.plus(counts);
+            let pending = cohort.tracks[Track::Canary.index()].pending();
+            self.unanswered = self.unanswered.saturating_add(pending);
         }
         let latency = self
             .buckets()
