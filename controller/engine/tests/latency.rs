@@ -112,7 +112,7 @@ fn a_canary_that_accepts_and_never_answers_is_rolled_back_within_ten_seconds() {
             assert_eq!(end.phase, Phase::RollingBack, "{}", end.why);
             assert!(end.seconds <= 10.0, "{} s: {}", end.seconds, end.why);
             let told = if warm_up > 0.0 {
-                " bad, stable "
+                "without an answer"
             } else {
                 "unanswered after"
             };
