@@ -27,8 +27,8 @@ pub(crate) struct Manner {
     pub pods: Vec<Arm>,
     /// Endpoints by track.
     pub endpoints: [u32; 2],
-    /// Slices of stable that had requests lately.
-    pub slices: usize,
+    /// Whether stable can be divided into slices.
+    pub is_divided: bool,
 }
 
 /// How the run is judged because of it.
@@ -131,7 +131,7 @@ mod tests {
             proxies: 2,
             pods: pods.map(|bad| Arm::new(10_000, bad)).to_vec(),
             endpoints: [3, 1],
-            slices: 3,
+            is_divided: true,
         }
     }
 

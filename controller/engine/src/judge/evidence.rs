@@ -11,6 +11,7 @@ use super::{
 };
 use crate::plan::Plan;
 use contract::{
+    evidence::SLICES,
     policy::Weights,
     release::{self, Latencies},
 };
@@ -89,7 +90,7 @@ impl Evidence {
     pub(crate) fn start(plan: &Plan, risk: Risk, past: &Past) -> Evidence {
         let calibration = Calibration::of(plan, &past.manner);
         let errors = calibration.widen(plan.errors);
-        let wanted = plan.policy.judgement.noise.placebos && past.manner.slices > 1;
+        let wanted = plan.policy.judgement.noise.placebos && past.manner.is_divided;
         let of_slices = stats::errors::ErrorConfig {
             phi: calibration.phi_of_slice(),
             ..errors
@@ -103,7 +104,7 @@ impl Evidence {
                 .map(|config| Speed::start(plan, config, calibration.widen(plan.stalled), past)),
             weights: plan.policy.judgement.weights,
             carried: [0.0; 2],
-            placebos: wanted.then(|| Placebos::new(of_slices, past.counts, past.manner.slices)),
+            placebos: wanted.then(|| Placebos::new(of_slices, past.counts, SLICES)),
             alarm: None,
             totals: Counts::default(),
             events: 0,

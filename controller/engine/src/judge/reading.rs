@@ -375,10 +375,10 @@ fn manner(seen: &Observation) -> Manner {
         }
         let counted = page.endpoints.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
         manner.endpoints = [0, 1].map(|i| manner.endpoints[i].max(counted[i]));
-        let told = page.cohorts.iter().map(|c| c.slices.len());
-        manner.slices = manner.slices.max(told.max().unwrap_or(0)).min(SLICES);
+        manner.is_divided |= page.cohorts.iter().any(|c| !c.slices.is_empty());
     }
     manner.pods = pods.into_values().collect();
+    manner.is_divided |= manner.pods.len() > 1;
     manner
 }
 
