@@ -3,6 +3,8 @@
 //! An entry is marked by a tag (second and epoch of the split). The writer takes the tag off, clears the counts and
 //! puts the new tag on; a reader takes what it read only if the tag was the same before and after.
 
+pub mod noise;
+
 use crate::meter::bump;
 use contract::{
     evidence::{Bad, Cohort, HISTORY_MINUTES, LATENCY_MINUTES, Minute, RING_SECONDS, Served, Tally},
