@@ -4,6 +4,8 @@
 //! puts the new tag on; a reader takes what it read only if the tag was the same before and after.
 
 pub mod noise;
+pub mod pods;
+pub mod slices;
 
 use crate::meter::bump;
 use contract::{
