@@ -22,6 +22,8 @@ pub struct Choice {
     pub track: Track,
     /// Why.
     pub reason: Reason,
+    /// The bucket of its user, where users are split and it has one.
+    pub bucket: Option<u64>,
     /// A cohort cookie to set, for a user who had none.
     pub cookie: Option<u64>,
 }
@@ -40,6 +42,7 @@ pub fn choose(rules: &Rules, request: &Request, peer: IpAddr, dice: &mut impl Di
         return Choice {
             track,
             reason,
+            bucket: None,
             cookie: None,
         };
     }
@@ -95,6 +98,7 @@ fn by_weight(rules: &Rules, dice: &mut impl Dice) -> Choice {
     Choice {
         track: if canary { Track::Canary } else { Track::Stable },
         reason: Reason::Weight,
+        bucket: None,
         cookie: None,
     }
 }
@@ -113,10 +117,12 @@ pub fn identity(fresh: u64) -> String {
 }
 
 fn by_user(rules: &Rules, user: &[u8], cookie: Option<u64>) -> Choice {
-    let canary = is_in(rules, bucket(rules.salt, user));
+    let bucket = bucket(rules.salt, user);
+    let canary = is_in(rules, bucket);
     Choice {
         track: if canary { Track::Canary } else { Track::Stable },
         reason: Reason::Cohort,
+        bucket: Some(bucket),
         cookie,
     }
 }

@@ -12,7 +12,7 @@ use contract::{
     Fault,
     admin::ServiceState,
     annotations::Annotations,
-    evidence::{Page, SCHEMA, ServicePage},
+    evidence::{Page, Pod, SCHEMA, ServicePage},
     file::File,
     names::{self, Track},
     routes,
@@ -122,7 +122,8 @@ impl Control {
             .zip(&file.service)
             .map(|(source, entry)| self.route(source, entry, addresses))
             .collect::<Result<Vec<_>, _>>()?;
-        self.shared.publish(Table::new(routes));
+        let entered = routes.into_iter().map(|route| self.enter(route)).collect();
+        self.shared.publish(Table::new(entered));
         Ok(())
     }
 
@@ -131,12 +132,17 @@ impl Control {
         source: routes::Route,
         entry: &contract::file::ServiceEntry,
         addresses: &Addresses,
-    ) -> Result<Arc<Route>, Vec<Fault>> {
+    ) -> Result<Route, Vec<Fault>> {
         let endpoints = Track::BOTH.map(|t| resolved(&source.backends(t).endpoints, addresses));
-        let mut route = Route::compile(source, entry.clone(), endpoints, &self.prefix)?;
+        Route::compile(source, entry.clone(), endpoints, &self.prefix)
+    }
+
+    /// Gives a route what its service remembers: only when the whole table is good, because it is about to take force.
+    fn enter(&self, mut route: Route) -> Arc<Route> {
         let service = self.shared.services.of(&route.source.service);
         route.epoch = service.epoch(&route.hash, route.rules.split.share());
-        Ok(Arc::new(route))
+        route.pods = service.enter(&route.endpoints, self.shared.birth.elapsed().as_secs());
+        Arc::new(route)
     }
 
     /// Takes a changed file. True when it changed anything.
@@ -387,6 +393,21 @@ fn service_page(shared: &Shared, route: &Route, since: u64, second: u64) -> Serv
         cohorts: service.cohorts(since, second),
         history: service.history(second),
         latency: service.latency(second),
-        pods: Vec::new(),
+        pods: Track::BOTH
+            .iter()
+            .flat_map(|t| pods(route, *t, second / 60))
+            .collect(),
     }
+}
+
+fn pods(route: &Route, track: Track, minute: u64) -> impl Iterator<Item = Pod> {
+    route.pods[track.index()].iter().map(move |pod| {
+        let (started, bad) = pod.read(minute);
+        Pod {
+            endpoint: pod.address.to_string(),
+            track,
+            started,
+            bad,
+        }
+    })
 }

@@ -3,88 +3,19 @@
 //! An entry is marked by a tag (second and epoch of the split). The writer takes the tag off, clears the counts and
 //! puts the new tag on; a reader takes what it read only if the tag was the same before and after.
 
-use crate::meter::bump;
+mod counts;
+pub mod noise;
+pub mod pods;
+pub mod ring;
+pub mod slices;
+
+pub use ring::{Mark, Ring};
+
 use contract::{
-    evidence::{Bad, Cohort, HISTORY_MINUTES, LATENCY_MINUTES, Minute, RING_SECONDS, Served, Tally},
+    evidence::{Cohort, HISTORY_MINUTES, LATENCY_MINUTES, Minute, RING_SECONDS, SLICES, Slice, Tally},
     latency::BUCKETS,
-    names::Track,
 };
-use std::{
-    array::from_fn,
-    collections::BTreeMap,
-    sync::{
-        OnceLock,
-        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
-    },
-    time::Duration,
-};
-
-/// Entries: two minutes of seconds, and as many changes of the split again.
-const ENTRIES: usize = 256;
-/// Minutes of stable's sums that are held; two more than are told.
-const MINUTES: usize = HISTORY_MINUTES as usize + 2;
-/// Ages at which bad ends are told apart.
-const BAD_AGES: [Duration; 4] = [
-    Duration::from_secs(1),
-    Duration::from_secs(5),
-    Duration::from_secs(30),
-    Duration::MAX,
-];
-/// Ages at which good ends are told apart.
-const SERVED_AGES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(1)];
-/// Bits of a tag that hold the epoch.
-const EPOCH_BITS: u32 = 24;
-
-/// The evidence of one service on one worker.
-#[derive(Debug, Default)]
-pub struct Ring {
-    /// Made at the first request: most services of a large table have none.
-    parts: OnceLock<Box<Parts>>,
-}
-
-#[derive(Debug)]
-struct Parts {
-    entries: [Entry; ENTRIES],
-    /// The newest entry.
-    newest: AtomicUsize,
-    minutes: [MinuteEntry; MINUTES],
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// [`tag`], or 0 while it is not valid.
-    tag: AtomicU64,
-    tracks: [Counts; 2],
-}
-
-#[derive(Debug)]
-struct Counts {
-    started: AtomicU32,
-    finished: AtomicU32,
-    /// Within 1 s, 5 s, 30 s, ever.
-    bad: [AtomicU32; 4],
-    /// Within half a second, 1 s.
-    served: [AtomicU32; 2],
-    cancelled: AtomicU32,
-    latency: [AtomicU32; BUCKETS],
-}
-
-#[derive(Debug)]
-struct MinuteEntry {
-    /// Minute + 1, or 0.
-    tag: AtomicU64,
-    started: AtomicU32,
-    bad: AtomicU32,
-    latency: [AtomicU32; BUCKETS],
-}
-
-/// Where a request was counted as begun.
-#[derive(Clone, Copy, Debug)]
-pub struct Mark {
-    index: usize,
-    tag: u64,
-    minute: u64,
-}
+use std::collections::BTreeMap;
 
 /// How a judged request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,268 +30,19 @@ pub enum End {
     Nobody,
 }
 
-/// Counts an end under every limit that its age keeps.
-fn bump_within<const N: usize>(counts: &[AtomicU32; N], limits: [Duration; N], age: Duration) {
-    let reached = counts.iter().zip(limits).filter(|(_, limit)| age <= *limit);
-    reached.for_each(|(count, _)| bump(count));
+/// What one second has under one split.
+#[derive(Clone, Debug, Default)]
+pub struct Sums {
+    tracks: [Tally; 2],
+    slices: [Slice; SLICES],
 }
 
-/// Whole seconds and epoch in one number; never 0, because epochs begin at 1.
-fn tag(second: u64, epoch: u32) -> u64 {
-    second << EPOCH_BITS | u64::from(epoch) & ((1 << EPOCH_BITS) - 1)
-}
-
-impl Ring {
-    /// Counts a request that begins, at this age of the process.
-    pub fn begin(&self, track: Track, at: Duration, epoch: u32) -> Mark {
-        let parts = self.parts.get_or_init(Box::default);
-        let second = at.as_secs();
-        let tag = tag(second, epoch);
-        let index = parts.entry(tag);
-        bump(&parts.entries[index].tracks[track.index()].started);
-        let minute = second / 60;
-        if track == Track::Stable {
-            bump(&parts.minute(minute).started);
-        }
-        Mark { index, tag, minute }
+impl Sums {
+    /// The slices up to the last that has a request.
+    fn slices(&self) -> &[Slice] {
+        let used = self.slices.iter().rposition(|s| s.started > 0);
+        &self.slices[..used.map_or(0, |last| last + 1)]
     }
-
-    /// Counts a request that ends, unless its entry has been used again meanwhile.
-    pub fn end(&self, track: Track, mark: Mark, end: End, age: Duration, bucket: usize) {
-        let Some(parts) = self.parts.get() else { return };
-        if track == Track::Stable {
-            parts.end_minute(mark.minute, end, bucket);
-        }
-        let entry = &parts.entries[mark.index];
-        if entry.tag.load(Ordering::Relaxed) == mark.tag {
-            entry.tracks[track.index()].end(end, age, bucket);
-        }
-    }
-
-    /// Adds what this worker has to `cohorts`, by second and epoch.
-    pub fn read(&self, since: u64, cohorts: &mut BTreeMap<(u64, u32), [Tally; 2]>) {
-        let Some(parts) = self.parts.get() else { return };
-        for entry in &parts.entries {
-            if let Some((key, tallies)) = entry.read(since) {
-                let sum = cohorts.entry(key).or_default();
-                sum.iter_mut().zip(&tallies).for_each(|(s, t)| merge(s, t));
-            }
-        }
-    }
-
-    /// Adds stable's durations of the minutes from `first` on, bucket by bucket.
-    pub fn read_latency(&self, first: u64, sums: &mut [u64; BUCKETS]) {
-        let Some(parts) = self.parts.get() else { return };
-        for entry in &parts.minutes {
-            let tag = entry.tag.load(Ordering::Acquire);
-            if tag <= first {
-                continue;
-            }
-            let counts: [u32; BUCKETS] = from_fn(|i| entry.latency[i].load(Ordering::Relaxed));
-            fence(Ordering::Acquire);
-            if entry.tag.load(Ordering::Relaxed) == tag {
-                sums.iter_mut().zip(counts).for_each(|(s, n)| *s += u64::from(n));
-            }
-        }
-    }
-
-    /// Adds stable's minutes from `first` on.
-    pub fn read_minutes(&self, first: u64, minutes: &mut BTreeMap<u64, Minute>) {
-        let Some(parts) = self.parts.get() else { return };
-        for entry in &parts.minutes {
-            let Some(minute) = entry
-                .tag
-                .load(Ordering::Acquire)
-                .checked_sub(1)
-                .filter(|m| *m >= first)
-            else {
-                continue;
-            };
-            let (started, bad) = (
-                entry.started.load(Ordering::Relaxed),
-                entry.bad.load(Ordering::Relaxed),
-            );
-            fence(Ordering::Acquire);
-            if entry.tag.load(Ordering::Relaxed) == minute + 1 {
-                let sum = minutes.entry(minute).or_insert(Minute {
-                    noise: Default::default(),
-                    minute,
-                    ..Minute::default()
-                });
-                sum.started += u64::from(started);
-                sum.bad += u64::from(bad);
-            }
-        }
-    }
-}
-
-impl Default for MinuteEntry {
-    fn default() -> MinuteEntry {
-        MinuteEntry {
-            tag: AtomicU64::new(0),
-            started: AtomicU32::new(0),
-            bad: AtomicU32::new(0),
-            latency: from_fn(|_| AtomicU32::new(0)),
-        }
-    }
-}
-
-impl Default for Parts {
-    fn default() -> Parts {
-        Parts {
-            entries: from_fn(|_| Entry {
-                tag: AtomicU64::new(0),
-                tracks: from_fn(|_| Counts::default()),
-            }),
-            newest: AtomicUsize::new(0),
-            minutes: from_fn(|_| MinuteEntry::default()),
-        }
-    }
-}
-
-impl Parts {
-    /// The entry of a tag: the newest, or the next one made new.
-    fn entry(&self, tag: u64) -> usize {
-        let newest = self.newest.load(Ordering::Relaxed);
-        if self.entries[newest].tag.load(Ordering::Relaxed) == tag {
-            return newest;
-        }
-        let next = (newest + 1) % ENTRIES;
-        self.entries[next].renew(tag);
-        self.newest.store(next, Ordering::Relaxed);
-        next
-    }
-
-    fn minute(&self, minute: u64) -> &MinuteEntry {
-        let entry = &self.minutes[minute as usize % MINUTES];
-        if entry.tag.load(Ordering::Relaxed) != minute + 1 {
-            entry.tag.store(0, Ordering::Relaxed);
-            fence(Ordering::Release);
-            entry.started.store(0, Ordering::Relaxed);
-            entry.bad.store(0, Ordering::Relaxed);
-            entry.latency.iter().for_each(|c| c.store(0, Ordering::Relaxed));
-            entry.tag.store(minute + 1, Ordering::Release);
-        }
-        entry
-    }
-
-    fn end_minute(&self, minute: u64, end: End, bucket: usize) {
-        let entry = &self.minutes[minute as usize % MINUTES];
-        if entry.tag.load(Ordering::Relaxed) != minute + 1 {
-            return;
-        }
-        bump(&entry.latency[bucket.min(BUCKETS - 1)]);
-        if end == End::Bad {
-            bump(&entry.bad);
-        }
-    }
-}
-
-impl Entry {
-    fn renew(&self, tag: u64) {
-        self.tag.store(0, Ordering::Relaxed);
-        fence(Ordering::Release);
-        self.tracks.iter().for_each(Counts::clear);
-        self.tag.store(tag, Ordering::Release);
-    }
-
-    fn read(&self, since: u64) -> Option<((u64, u32), [Tally; 2])> {
-        let before = self.tag.load(Ordering::Acquire);
-        let (second, epoch) = (before >> EPOCH_BITS, before as u32 & ((1 << EPOCH_BITS) - 1));
-        if before == 0 || second < since {
-            return None;
-        }
-        let tallies = [self.tracks[0].read(), self.tracks[1].read()];
-        fence(Ordering::Acquire);
-        (self.tag.load(Ordering::Relaxed) == before).then_some(((second, epoch), tallies))
-    }
-}
-
-impl Default for Counts {
-    fn default() -> Counts {
-        Counts {
-            started: AtomicU32::new(0),
-            finished: AtomicU32::new(0),
-            bad: from_fn(|_| AtomicU32::new(0)),
-            served: from_fn(|_| AtomicU32::new(0)),
-            cancelled: AtomicU32::new(0),
-            latency: from_fn(|_| AtomicU32::new(0)),
-        }
-    }
-}
-
-impl Counts {
-    fn all(&self) -> impl Iterator<Item = &AtomicU32> {
-        [&self.started, &self.finished, &self.cancelled]
-            .into_iter()
-            .chain(&self.bad)
-            .chain(&self.served)
-            .chain(&self.latency)
-    }
-
-    fn clear(&self) {
-        self.all().for_each(|c| c.store(0, Ordering::Relaxed));
-    }
-
-    /// The order matters for a reader in between: a request is never finished and good before it is bad.
-    fn end(&self, end: End, age: Duration, bucket: usize) {
-        bump(&self.latency[bucket.min(BUCKETS - 1)]);
-        match end {
-            End::Bad => bump_within(&self.bad, BAD_AGES, age),
-            End::Cancelled => bump(&self.cancelled),
-            End::Good | End::Nobody => bump_within(&self.served, SERVED_AGES, age),
-        }
-        self.finished.store(
-            self.finished.load(Ordering::Relaxed).wrapping_add(1),
-            Ordering::Release,
-        );
-    }
-
-    fn read(&self) -> Tally {
-        let get = |c: &AtomicU32| u64::from(c.load(Ordering::Relaxed));
-        // Finished first: what is read after it has been counted by then.
-        let finished = u64::from(self.finished.load(Ordering::Acquire));
-        Tally {
-            finished,
-            bad: Bad {
-                by_1s: get(&self.bad[0]),
-                by_5s: get(&self.bad[1]),
-                by_30s: get(&self.bad[2]),
-                ever: get(&self.bad[3]),
-            },
-            served: Served {
-                by_500ms: get(&self.served[0]),
-                by_1s: get(&self.served[1]),
-            },
-            cancelled: get(&self.cancelled),
-            latency: self
-                .latency
-                .iter()
-                .enumerate()
-                .map(|(i, c)| (i as u16, get(c)))
-                .filter(|(_, n)| *n > 0)
-                .collect(),
-            started: get(&self.started),
-        }
-    }
-}
-
-/// Adds `more` to `sum`.
-fn merge(sum: &mut Tally, more: &Tally) {
-    sum.started += more.started;
-    sum.finished += more.finished;
-    sum.bad.by_1s += more.bad.by_1s;
-    sum.bad.by_5s += more.bad.by_5s;
-    sum.bad.by_30s += more.bad.by_30s;
-    sum.bad.ever += more.bad.ever;
-    sum.served.by_500ms += more.served.by_500ms;
-    sum.served.by_1s += more.served.by_1s;
-    sum.cancelled += more.cancelled;
-    let mut buckets: BTreeMap<u16, u64> = sum.latency.iter().copied().collect();
-    for (bucket, n) in &more.latency {
-        *buckets.entry(*bucket).or_default() += n;
-    }
-    sum.latency = buckets.into_iter().collect();
 }
 
 /// The cohorts of all workers, oldest first, at most two minutes of them.
@@ -371,42 +53,38 @@ pub fn cohorts<'a>(
     name: impl Fn(u32) -> Option<(String, f64)>,
 ) -> Vec<Cohort> {
     let since = since.max(now.saturating_sub(RING_SECONDS));
-    let mut sums = BTreeMap::new();
-    rings.for_each(|r| r.read(since, &mut sums));
-    let mut cohorts: Vec<Cohort> = Vec::with_capacity(sums.len());
-    for ((second, epoch), tracks) in sums {
+    let mut entries = BTreeMap::new();
+    rings.for_each(|r| r.read(since, &mut entries));
+    // A split that was left and taken again within a second is one cohort.
+    let mut known: Vec<(u64, String, f64, Sums)> = Vec::with_capacity(entries.len());
+    for ((second, epoch), sums) in entries {
         let Some((hash, share)) = name(epoch) else {
             continue;
         };
-        // A split that was left and taken again within a second is one cohort.
-        match cohorts
-            .iter_mut()
-            .rev()
-            .find(|c| c.second == second && c.hash == hash)
-        {
-            Some(known) => known
-                .tracks
-                .iter_mut()
-                .zip(&tracks)
-                .for_each(|(s, t)| merge(s, t)),
-            None => cohorts.push(Cohort {
-                second,
-                hash,
-                share,
-                tracks,
-                slices: Vec::new(),
-            }),
+        match known.iter_mut().rev().find(|c| c.0 == second && c.1 == hash) {
+            Some(same) => same.3.add(&sums),
+            None => known.push((second, hash, share, sums)),
         }
     }
-    cohorts
+    known.into_iter().map(cohort).collect()
 }
 
-/// Stable's minutes over all workers, oldest first.
-pub fn history<'a>(rings: impl Iterator<Item = &'a Ring>, now: u64) -> Vec<Minute> {
+fn cohort((second, hash, share, sums): (u64, String, f64, Sums)) -> Cohort {
+    Cohort {
+        second,
+        hash,
+        share,
+        slices: sums.slices().to_vec(),
+        tracks: sums.tracks,
+    }
+}
+
+/// Stable's minutes over all workers, by number.
+pub fn history<'a>(rings: impl Iterator<Item = &'a Ring>, now: u64) -> BTreeMap<u64, Minute> {
     let first = (now / 60 + 1).saturating_sub(HISTORY_MINUTES);
     let mut minutes = BTreeMap::new();
     rings.for_each(|r| r.read_minutes(first, &mut minutes));
-    minutes.into_values().collect()
+    minutes
 }
 
 /// Stable's durations of the last minutes over all workers: (bucket, count), empty buckets left out.
@@ -420,7 +98,12 @@ pub fn latency<'a>(rings: impl Iterator<Item = &'a Ring>, now: u64) -> Vec<(u16,
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{ring::ENTRIES, *};
+    use contract::{
+        evidence::{Bad, Served},
+        names::Track,
+    };
+    use std::time::Duration;
 
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -509,6 +192,74 @@ mod tests {
     }
 
     #[test]
+    fn slices_are_summed_over_workers_and_make_up_the_track() {
+        let rings = [Ring::default(), Ring::default()];
+        for i in 0..60u8 {
+            let ring = &rings[usize::from(i % 2)];
+            let mut mark = ring.begin(Track::Stable, at(3), 1);
+            ring.place(&mut mark, i % 3);
+            if i % 7 > 0 {
+                let end = [End::Good, End::Bad, End::Cancelled][usize::from(i % 5 % 3)];
+                ring.end(Track::Stable, mark, end, at(u64::from(i)), 0);
+            }
+        }
+        let canary = rings[0].begin(Track::Canary, at(3), 1);
+        rings[0].end(Track::Canary, canary, End::Bad, at(0), 0);
+        let all = cohorts(rings.iter(), 0, 5, named);
+        let (slices, stable) = (&all[0].slices, &all[0].tracks[0]);
+        assert_eq!(slices.iter().map(|s| s.started).collect::<Vec<_>>(), [20; 3]);
+        let sum = |part: fn(&Slice) -> u64| slices.iter().map(part).sum::<u64>();
+        assert_eq!(sum(|s| s.finished), stable.finished);
+        let bad = Bad {
+            by_1s: sum(|s| s.bad.by_1s),
+            by_5s: sum(|s| s.bad.by_5s),
+            by_30s: sum(|s| s.bad.by_30s),
+            ever: sum(|s| s.bad.ever),
+        };
+        assert_eq!(bad, stable.bad);
+        assert!(bad.by_1s < bad.by_5s && bad.by_5s < bad.by_30s && bad.by_30s < bad.ever);
+    }
+
+    #[test]
+    fn without_slices_none_are_told_and_a_late_end_spoils_no_other_second() {
+        let ring = Ring::default();
+        let mut late = ring.begin(Track::Stable, at(0), 1);
+        assert!(cohorts([&ring].into_iter(), 0, 5, named)[0].slices.is_empty());
+        ring.place(&mut late, 5);
+        assert_eq!(cohorts([&ring].into_iter(), 0, 5, named)[0].slices.len(), 6);
+        for second in 1..=ENTRIES as u64 {
+            ring.begin(Track::Stable, at(second), 1);
+        }
+        ring.end(Track::Stable, late, End::Bad, at(300), 0);
+        let all = cohorts([&ring].into_iter(), 0, 256, named);
+        assert!(all.iter().all(|c| c.slices.is_empty()));
+    }
+
+    #[test]
+    fn a_second_of_slices_is_found_among_others_over_all_splits() {
+        let ring = Ring::default();
+        for (second, epoch, slice) in [(7, 1, 0), (8, 1, 0), (8, 2, 0), (8, 2, 1), (9, 2, 1), (20, 2, 1)] {
+            let mut mark = ring.begin(Track::Stable, at(second), epoch);
+            ring.place(&mut mark, slice);
+            ring.end(Track::Stable, mark, End::Bad, at(0), 0);
+        }
+        let read = |second| {
+            let mut block = noise::Block::default();
+            ring.read_slices(second, &mut block);
+            [0, 1].map(|i| block[i])
+        };
+        let part = |n| {
+            let mut part = noise::Part::default();
+            part.add(n, n);
+            part
+        };
+        assert_eq!(read(8), [part(2), part(1)]);
+        assert_eq!(read(9), [part(0), part(1)]);
+        assert_eq!(read(10), [part(0); 2]);
+        assert_eq!(read(30), [part(0); 2]);
+    }
+
+    #[test]
     fn a_used_entry_is_not_touched_by_latecomers() {
         let ring = Ring::default();
         let late = ring.begin(Track::Canary, at(0), 1);
@@ -532,7 +283,7 @@ mod tests {
             ring.end(Track::Stable, m, End::Bad, at(1), 0);
             ring.begin(Track::Canary, at(minute * 60), 1);
         }
-        let history = history([&ring].into_iter(), 39 * 60 + 5);
+        let history: Vec<_> = history([&ring].into_iter(), 39 * 60 + 5).into_values().collect();
         assert_eq!(history.len(), 30);
         assert_eq!((history[0].minute, history[29].minute), (10, 39));
         assert!(history.iter().all(|m| m.started == 1 && m.bad == 1));

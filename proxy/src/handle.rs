@@ -60,6 +60,7 @@ pub async fn handle<U: Upload>(worker: &Rc<Worker>, request: &Request, peer: &Pe
                 request,
                 peer,
                 start,
+                bucket: choice.bucket,
             };
             let mut answer = trip.go(plan, upload).await;
             trip.mark(plan, &mut answer);
@@ -149,6 +150,8 @@ struct Trip<'a> {
     request: &'a Request,
     peer: &'a Peer,
     start: Instant,
+    /// The bucket of its user, if users are split.
+    bucket: Option<u64>,
 }
 
 /// What may be tried after a failed attempt.
@@ -247,6 +250,7 @@ impl Trip<'_> {
                 at: None,
             });
         };
+        record.goes_to(endpoint, self.bucket);
         let at = Some(endpoint.address);
         let failed = |failure| Failed { failure, at };
         let mut lease = match endpoint.occupy().reuse() {

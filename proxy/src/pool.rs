@@ -1,5 +1,6 @@
 //! The endpoints of a track on one worker: idle connections, load, and whether they can be reached.
 
+use crate::evidence::pods::{Lap, Pod};
 use bytes::Bytes;
 use std::{
     cell::{Cell, RefCell},
@@ -8,6 +9,7 @@ use std::{
     net::SocketAddr,
     pin::pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -27,6 +29,8 @@ const DOWN_LONGEST: Duration = Duration::from_secs(30);
 pub struct Endpoint {
     /// Where it is.
     pub address: SocketAddr,
+    pod: Arc<Pod>,
+    worker: usize,
     idle: RefCell<Vec<Idle>>,
     busy: Cell<u32>,
     failures: Cell<u32>,
@@ -56,10 +60,12 @@ pub struct Lease {
 pub struct Busy(Rc<Endpoint>);
 
 impl Endpoint {
-    /// An endpoint without connections.
-    pub fn new(address: SocketAddr) -> Endpoint {
+    /// An endpoint without connections, on this worker.
+    pub fn new(pod: Arc<Pod>, worker: usize) -> Endpoint {
         Endpoint {
-            address,
+            address: pod.address,
+            pod,
+            worker,
             idle: RefCell::default(),
             busy: Cell::new(0),
             failures: Cell::new(0),
@@ -67,13 +73,22 @@ impl Endpoint {
         }
     }
 
-    /// The endpoints of these addresses: those that are known already, with their connections, and new ones.
-    pub fn for_all(addresses: &[SocketAddr], known: &[Rc<Endpoint>]) -> Vec<Rc<Endpoint>> {
-        let find = |a: &SocketAddr| known.iter().find(|e| e.address == *a).map(Rc::clone);
-        addresses
-            .iter()
-            .map(|a| find(a).unwrap_or_else(|| Rc::new(Endpoint::new(*a))))
+    /// These endpoints on this worker: those that are known already, with their connections, and new ones.
+    pub fn for_all(pods: &[Arc<Pod>], worker: usize, known: &[Rc<Endpoint>]) -> Vec<Rc<Endpoint>> {
+        let find = |p| known.iter().find(|e| Arc::ptr_eq(&e.pod, p)).map(Rc::clone);
+        pods.iter()
+            .map(|p| find(p).unwrap_or_else(|| Rc::new(Endpoint::new(Arc::clone(p), worker))))
             .collect()
+    }
+
+    /// Its slice, while it serves stable beside others.
+    pub fn slice(&self) -> Option<u8> {
+        self.pod.slice()
+    }
+
+    /// What this worker counts of it.
+    pub fn lap(&self) -> Option<&Lap> {
+        self.pod.lap(self.worker)
     }
 
     /// Requests under way.

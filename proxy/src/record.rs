@@ -4,10 +4,12 @@ use crate::{
     error::Failure,
     evidence::{End, Mark},
     meter::Answer,
+    pool::Endpoint,
     wire::request::{Method, Protocol, Request},
     worker::Lane,
 };
 use contract::{
+    evidence::SLICES,
     latency,
     names::{Reason, Side, Track},
 };
@@ -27,6 +29,8 @@ pub struct Record {
     connecting: Duration,
     /// Where it counts as evidence, if it does.
     mark: Option<Mark>,
+    /// Where it was sent, if it counts as evidence.
+    endpoint: Option<Rc<Endpoint>>,
     method: Method,
     protocol: Protocol,
     status: u16,
@@ -48,6 +52,7 @@ impl Record {
         meter.under_way(track, 1);
         Record {
             mark: judged.then(|| meter.ring.begin(track, start - lane.birth, lane.epoch)),
+            endpoint: None,
             lane: Rc::clone(lane),
             track,
             reason,
@@ -65,6 +70,22 @@ impl Record {
         let ring = &lane.meter().ring;
         let mark = ring.begin(Track::Canary, start - lane.birth, lane.epoch);
         ring.end(Track::Canary, mark, End::Bad, Duration::ZERO, 0);
+    }
+
+    /// Notes the endpoint that was chosen, and counts it there and in its slice of stable: that of its user, where
+    /// users are split, because the requests of one user hang together; else that of the endpoint.
+    pub fn goes_to(&mut self, endpoint: &Rc<Endpoint>, bucket: Option<u64>) {
+        let Some(mark) = &mut self.mark else { return };
+        if let Some(lap) = endpoint.lap() {
+            lap.begin(mark.minute());
+        }
+        let of_user = bucket.map(|b| (b % SLICES as u64) as u8);
+        if self.track == Track::Stable
+            && let Some(slice) = of_user.or_else(|| endpoint.slice())
+        {
+            self.lane.meter().ring.place(mark, slice);
+        }
+        self.endpoint = Some(Rc::clone(endpoint));
     }
 
     /// The lane that it runs on.
@@ -137,6 +158,11 @@ impl Record {
         ));
         if let Some(mark) = self.mark {
             meter.ring.end(track, mark, end, age, latency::bucket(nanos));
+            if end == End::Bad
+                && let Some(lap) = self.endpoint.as_ref().and_then(|e| e.lap())
+            {
+                lap.spoil(mark.minute());
+            }
         }
     }
 }

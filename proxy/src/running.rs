@@ -31,6 +31,9 @@ use tokio::runtime::{Builder, LocalOptions};
 /// How often names are looked up again.
 const REFRESH: Duration = Duration::from_secs(10);
 
+/// How often settled seconds are looked at.
+const OBSERVE: Duration = Duration::from_secs(1);
+
 /// What a data plane is started with.
 #[derive(Clone)]
 pub struct Options {
@@ -265,6 +268,7 @@ impl Desk {
             tokio::task::spawn_local(follow(Arc::clone(&self.control), self.options.file, watch));
         }
         tokio::task::spawn_local(refresh(self.control));
+        tokio::task::spawn_local(observe(Arc::clone(&self.shared)));
         while self.shared.phase() != Phase::Ended {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -296,6 +300,16 @@ async fn follow(control: Arc<Control>, path: PathBuf, mut watch: Watch) {
             }
         }
         refused.clear();
+    }
+}
+
+/// Looks at the slices of stable as their seconds settle: what they tell must not depend on who reads pages. It ends
+/// with the control thread's runtime.
+async fn observe(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(OBSERVE).await;
+        let now = shared.birth.elapsed().as_secs();
+        shared.services.all().iter().for_each(|s| s.observe(now));
     }
 }
 

@@ -1,9 +1,17 @@
 //! What outlives a table: the meters of each service, and the names of its splits. Shared by workers and readers.
 
-use crate::{evidence, meter::Meter};
+use crate::{
+    evidence::{
+        self,
+        noise::Observer,
+        pods::{Pod, Roster},
+    },
+    meter::Meter,
+};
 use contract::evidence::{Cohort, Minute};
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -18,6 +26,8 @@ pub struct Service {
     /// Its counters, by worker.
     pub meters: Vec<Meter>,
     epochs: Mutex<Epochs>,
+    roster: Mutex<Roster>,
+    noise: Mutex<Observer>,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +43,8 @@ impl Service {
             name: name.to_owned(),
             meters: (0..workers).map(|_| Meter::default()).collect(),
             epochs: Mutex::default(),
+            roster: Mutex::default(),
+            noise: Mutex::default(),
         }
     }
 
@@ -66,9 +78,29 @@ impl Service {
         evidence::cohorts(rings, since, now, |e| names.get(&e).cloned())
     }
 
-    /// Stable's minutes.
+    /// The endpoints of a table that takes force at this second of the process.
+    pub fn enter(&self, addresses: &[Vec<SocketAddr>; 2], now: u64) -> [Vec<Arc<Pod>>; 2] {
+        let mut roster = self.roster.lock().unwrap_or_else(PoisonError::into_inner);
+        roster.enter(addresses, self.meters.len(), now / 60)
+    }
+
+    /// Takes the seconds that have settled by now into the noise of stable. Nothing while there was no request.
+    pub fn observe(&self, now: u64) {
+        if !self.meters.iter().any(|m| m.ring.is_used()) {
+            return;
+        }
+        let mut noise = self.noise.lock().unwrap_or_else(PoisonError::into_inner);
+        noise.advance(now, |second, block| {
+            self.meters.iter().for_each(|m| m.ring.read_slices(second, block));
+        });
+    }
+
+    /// Stable's minutes, oldest first.
     pub fn history(&self, now: u64) -> Vec<Minute> {
-        evidence::history(self.meters.iter().map(|m| &m.ring), now)
+        let mut minutes = evidence::history(self.meters.iter().map(|m| &m.ring), now);
+        let noise = self.noise.lock().unwrap_or_else(PoisonError::into_inner);
+        noise.read(&mut minutes);
+        minutes.into_values().collect()
     }
 
     /// Stable's durations of the last ten minutes.

@@ -1,5 +1,6 @@
 //! The routing table in force: immutable, compiled once, swapped whole. A request takes one and keeps it to its end.
 
+use crate::evidence::pods::Pod;
 use contract::{
     Canary, Fault,
     annotations::{Cohort, HeaderTest},
@@ -39,6 +40,8 @@ pub struct Route {
     pub epoch: u32,
     /// The resolved endpoints, by [`Track::index`].
     pub endpoints: [Vec<SocketAddr>; 2],
+    /// Their counters ([`crate::service::Service::enter`]).
+    pub pods: [Vec<Arc<Pod>>; 2],
     /// Whether stable answers where the canary failed.
     pub shield: bool,
 }
@@ -170,6 +173,7 @@ impl Route {
         Ok(Route {
             hash: source.canary.hash(),
             epoch: 0,
+            pods: Default::default(),
             shield: source.canary.shield,
             rules,
             entry,

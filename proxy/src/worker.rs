@@ -105,7 +105,7 @@ impl Worker {
         let service = self.shared.services.of(name);
         let endpoints = Track::BOTH.map(|track| {
             let known = before.map(|l| l.endpoints(track)).unwrap_or_default();
-            Endpoint::for_all(&route.endpoints[track.index()], known)
+            Endpoint::for_all(&route.pods[track.index()], self.number, known)
         });
         Lane {
             epoch: route.epoch,

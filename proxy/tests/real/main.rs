@@ -6,6 +6,7 @@
 mod admin;
 mod bodies;
 mod change;
+mod evidence;
 mod faults;
 mod multiplexed;
 mod split;
