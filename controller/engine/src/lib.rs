@@ -22,6 +22,6 @@ mod telemetry;
 mod words;
 
 pub use observation::{Observation, Order, Proxy, Readiness, Smoked, Table, Told};
-pub use plan::{Plan, Version};
+pub use plan::{Plan, TAIL_ALLOWANCE, Version};
 pub use state::{SCHEMA, State};
 pub use step::{Action, Step, step};

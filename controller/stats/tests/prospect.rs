@@ -1,4 +1,5 @@
-//! The times that are told before a rollout, against simulated rollouts.
+//! The times that are told before a rollout, against simulated rollouts: a p99 of 202 ms, 100 requests/s, 10 % of them
+//! to the canary, latency with 0.4 of the evidence, as `serin plan --rps 100 --weight 10 --p99 202ms` has it.
 
 mod service;
 
@@ -15,7 +16,7 @@ const TERMS: Terms = Terms {
     weight: WEIGHT,
     alpha: 0.01,
     beta: 0.05,
-    stake: 1.0,
+    stake: 0.4,
 };
 
 const SERVICE: LogNormal = LogNormal {
@@ -43,7 +44,7 @@ fn simulated(shift: usize, slowness: Slowness, enough: impl Fn(&LatencyProcess) 
 }
 
 fn rolled_back(process: &LatencyProcess) -> bool {
-    process.log_roll() >= (1.0 / TERMS.alpha).ln()
+    TERMS.stake.ln() + process.log_roll() >= (1.0 / TERMS.alpha).ln()
 }
 
 #[track_caller]
