@@ -1,6 +1,7 @@
 //! `serin plan`: what a rollout can and cannot see, and when, before it starts (statistics 2f).
 
 mod forecast;
+mod latency;
 mod page;
 
 use crate::{

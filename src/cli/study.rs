@@ -3,12 +3,13 @@
 use super::Output;
 use crate::simulate::{Threshold, World};
 use clap::Args;
+use proxy::contract::Span;
 use std::path::PathBuf;
 
 /// `serin plan`
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  serin plan --rps 100 --baseline 0.001 --weight 10\n  serin plan --rps 5 --baseline 0 --weight 50 --alpha 0.001\n  serin plan --rps 100 --baseline 0.001 --weight 10 --output json"
+    after_help = "Examples:\n  serin plan --rps 100 --baseline 0.001 --weight 10\n  serin plan --rps 100 --baseline 0.001 --weight 10 --p99 200ms\n  serin plan --rps 5 --baseline 0 --weight 50 --alpha 0.001\n  serin plan --rps 100 --baseline 0.001 --weight 10 --output json"
 )]
 pub struct PlanArgs {
     /// Requests a second, to both versions together
@@ -29,6 +30,12 @@ pub struct PlanArgs {
     /// How much noisier errors are than independent ones: 1 for independent, more when they come in bursts
     #[arg(long, value_name = "RATIO", default_value_t = 1.0, value_parser = phi)]
     pub phi: f64,
+    /// Stable's p99, such as 200ms: tells what latency can show. Latencies are taken for log-normal
+    #[arg(long, value_name = "TIME")]
+    pub p99: Option<Span>,
+    /// Stable's p50 [default: a quarter of p99, a spread of 0.6]
+    #[arg(long, value_name = "TIME", requires = "p99")]
+    pub p50: Option<Span>,
     /// How the result is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,

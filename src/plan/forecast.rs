@@ -1,6 +1,6 @@
 //! The figures: expected times and requests for canaries that fail more or less often.
 
-use super::page;
+use super::{latency::Latency, page};
 use crate::{
     cli::PlanArgs,
     fail::Failure,
@@ -47,6 +47,8 @@ pub struct Forecast {
     pub promote_seconds: Option<f64>,
     /// By growing patience.
     pub visible: Vec<Visible>,
+    /// `None` without stable's p99.
+    pub latency: Option<Latency>,
     /// The same in one sentence.
     pub sentence: String,
 }
@@ -96,6 +98,7 @@ impl Forecast {
             rows,
             promote_seconds: outlook.promote_seconds(args.baseline),
             visible: visible(&outlook, args.baseline),
+            latency: Latency::of(args)?,
             sentence: String::new(),
         };
         forecast.sentence = page::sentence(&forecast);
@@ -154,7 +157,7 @@ fn visible(outlook: &Outlook, stable: f64) -> Vec<Visible> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::cli::Output;
     use controller::stats::{halfplane::Side, information::information};
@@ -167,6 +170,8 @@ mod tests {
             alpha: 0.01,
             beta: 0.05,
             phi: 1.0,
+            p99: None,
+            p50: None,
             output: Output::Text,
         }
     }

@@ -1,6 +1,9 @@
 //! The forecast for people: a table with a chart, and one sentence.
 
-use super::forecast::{Forecast, Row, Visible};
+use super::{
+    forecast::{Forecast, Row, Visible},
+    latency::{Latency, SlowRow},
+};
 use crate::figures::{DAY, HOUR, number, percent, time};
 use controller::contract::policy::{Margin, REACTION_SECONDS};
 use std::fmt::Write;
@@ -10,23 +13,45 @@ const COLUMNS: usize = 32;
 /// Where the chart's labels stand: their text and the seconds that they mean.
 const LABELS: [(&str, f64); 4] = [("1 s", 1.0), ("1 min", 60.0), ("1 h", HOUR), ("1 day", DAY)];
 
+/// What stands in place of the second table.
+const HINT: &str =
+    "latency: add --p99 200ms, stable's own, to see how much slower a canary must be to be found\n\n";
+
 /// The whole page. Blocks instead of ASCII on a terminal.
 pub fn text(forecast: &Forecast, terminal: bool) -> String {
     let ink = if terminal { ['█', '·'] } else { ['#', '.'] };
-    let mut out = head(forecast);
-    let _ = writeln!(
-        out,
-        "{:<15} {:>14}  {:>14}  {:>8}   {}",
-        "CANARY FAILS",
-        "ROLLED BACK IN",
-        "BAD UNTIL THEN",
-        "FLOOR",
-        axis()
+    let errors = forecast.rows.iter().map(|row| Line {
+        label: label(row),
+        seconds: row.seconds,
+        requests: row.bad_requests,
+        floor: row.floor_seconds,
+    });
+    let latency = forecast
+        .latency
+        .as_ref()
+        .map_or(HINT.to_owned(), |l| slowness(l, ink));
+    head(forecast)
+        + &table(["CANARY FAILS", "BAD UNTIL THEN"], errors, ink)
+        + &notes(forecast)
+        + &latency
+        + &foot(forecast)
+}
+
+/// A line of either table.
+struct Line {
+    label: String,
+    seconds: Option<f64>,
+    requests: Option<f64>,
+    floor: Option<f64>,
+}
+
+fn table([canary, until]: [&str; 2], lines: impl Iterator<Item = Line>, ink: [char; 2]) -> String {
+    let axis = axis();
+    let head = format!(
+        "{canary:<15} {:>14}  {until:>14}  {:>8}   {axis}\n",
+        "ROLLED BACK IN", "FLOOR"
     );
-    for row in &forecast.rows {
-        let _ = writeln!(out, "{}", line(row, ink));
-    }
-    out + &foot(forecast)
+    lines.fold(head, |table, l| table + &line(&l, ink))
 }
 
 fn head(f: &Forecast) -> String {
@@ -42,16 +67,16 @@ fn head(f: &Forecast) -> String {
     )
 }
 
-fn line(row: &Row, ink: [char; 2]) -> String {
-    let seconds = row.seconds.map_or("never".into(), time);
-    let bad = row
-        .bad_requests
-        .map_or("-".into(), |b| format!("{} requests", number(b)));
-    let floor = row.floor_seconds.map_or("-".into(), time);
+fn line(line: &Line, ink: [char; 2]) -> String {
+    let seconds = line.seconds.map_or("never".into(), time);
+    let until = line
+        .requests
+        .map_or("-".into(), |n| format!("{} requests", number(n)));
+    let floor = line.floor.map_or("-".into(), time);
     format!(
-        "{:<15} {seconds:>14}  {bad:>14}  {floor:>8}   {}",
-        label(row),
-        bar(row.seconds, ink)
+        "{:<15} {seconds:>14}  {until:>14}  {floor:>8}   {}\n",
+        line.label,
+        bar(line.seconds, ink)
     )
 }
 
@@ -63,24 +88,77 @@ fn label(row: &Row) -> String {
     }
 }
 
-fn foot(f: &Forecast) -> String {
+fn notes(f: &Forecast) -> String {
     let visible: String = f.visible.iter().map(seen).collect();
-    let healthy = f.promote_seconds.map_or(
-        "no evidence ever lets a healthy canary be promoted".to_owned(),
-        |s| {
-            format!(
-                "a healthy canary may be promoted after about {} (and the soak)",
-                time(s)
-            )
-        },
-    );
     format!(
         "\nROLLED BACK IN: the mean; FLOOR: no test with this alpha is faster. Reading, deciding and pushing weight 0 \
          take up to\n{REACTION_SECONDS} s more: at most {} bad requests, should all of them fail.\n\n\
-         smallest error rate that is seen\n{visible}\n{healthy}\n{}\n",
-        number(f.rps * f.weight / 100.0 * REACTION_SECONDS),
-        f.sentence
+         smallest error rate that is seen\n{visible}\n",
+        number(f.rps * f.weight / 100.0 * REACTION_SECONDS)
     )
+}
+
+/// The second table.
+fn slowness(l: &Latency, ink: [char; 2]) -> String {
+    let lines = l.rows.iter().map(|row| Line {
+        label: slow_label(row),
+        seconds: row.seconds,
+        requests: row.slow_requests,
+        floor: row.floor_seconds,
+    });
+    let (p99, part) = (
+        duration(l.p99_seconds),
+        l.rows.iter().find(|r| !r.is_everything()),
+    );
+    format!(
+        "latency taken for log-normal, p50 {} and p99 {p99} (spread {}); tolerated: {:.2} times stable's\n\n{}\n\
+         OVER P99: so many of the canary's requests take more than {p99}, as if some of them took {} times as long.\n\
+         SLOW TILL THEN: its requests over {p99}.\n\n",
+        duration(l.p50_seconds),
+        number(l.sigma),
+        l.tolerated,
+        table(["CANARY SLOWER", "SLOW TILL THEN"], lines, ink),
+        number(part.map_or(1.0, |r| r.times)),
+    )
+}
+
+/// `all x1.25`, or `2 % over p99`
+fn slow_label(row: &SlowRow) -> String {
+    if row.is_everything() {
+        format!("all x{}", row.times)
+    } else {
+        format!("{} over p99", percent(row.beyond))
+    }
+}
+
+/// `50 ms`
+fn duration(seconds: f64) -> String {
+    format!("{} ms", number(seconds * 1000.0))
+}
+
+fn foot(f: &Forecast) -> String {
+    format!("{}\n{}\n", healthy(f), f.sentence)
+}
+
+/// When a healthy canary may go on: latency is no hindrance where it is not known.
+fn healthy(f: &Forecast) -> String {
+    let latency = f.latency.as_ref().map(|l| l.promote_seconds);
+    let both = match (f.promote_seconds, latency) {
+        (Some(errors), Some(Some(latency))) => Some(errors.max(latency)),
+        (errors, None) => errors,
+        _ => None,
+    };
+    let each = match (f.promote_seconds, latency.flatten()) {
+        (Some(errors), Some(latency)) => format!(": errors {}, latency {}", time(errors), time(latency)),
+        _ => String::new(),
+    };
+    match both {
+        None => "no evidence ever lets a healthy canary be promoted".to_owned(),
+        Some(s) => format!(
+            "a healthy canary may be promoted after about {} (and the soak){each}",
+            time(s)
+        ),
+    }
 }
 
 fn seen(v: &Visible) -> String {
@@ -155,6 +233,8 @@ mod tests {
             alpha: 0.01,
             beta: 0.05,
             phi: 1.0,
+            p99: None,
+            p50: None,
             output: Output::Text,
         })
         .unwrap()

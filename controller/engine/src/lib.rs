@@ -23,6 +23,6 @@ mod words;
 
 pub use judge::{Entry, Event, Evidence, Outcome, Risk, Tick};
 pub use observation::{Observation, Order, Proxy, Readiness, Smoked, Table, Told};
-pub use plan::{Plan, Version};
+pub use plan::{Plan, TAIL_ALLOWANCE, Version};
 pub use state::{SCHEMA, State};
 pub use step::{Action, Step, step};

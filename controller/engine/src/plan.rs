@@ -18,7 +18,7 @@ use stats::{
 /// Part of the capital that bets on a canary that is bad from its first request (statistics 2a).
 const HEAD_START: f64 = 0.7;
 /// Part of each latency tail by which the canary's may be larger: "a p99 tail of 1 % may be 1.3 %" (statistics 2b).
-const TAIL_ALLOWANCE: f64 = 0.3;
+pub const TAIL_ALLOWANCE: f64 = 0.3;
 /// A hang is a matter of many requests: a few more without an answer are for the latency to judge. Canary requests may
 /// have twice the age of stable's besides.
 const STALLED: policy::Margin = policy::Margin {

@@ -3,14 +3,18 @@
 mod alternatives;
 mod histograms;
 mod learned;
+mod lognormal;
 mod pools;
 mod promotion;
+mod prospect;
 mod shapes;
 mod tilt;
 
 pub use alternatives::{Family, Slower};
 pub use histograms::{Histograms, quantile, shift_down};
 pub use learned::learned;
+pub use lognormal::{LogNormal, probabilities as bucketed};
+pub use prospect::{Prospect, Terms};
 pub use shapes::BUCKETS_PER_OCTAVE;
 pub use tilt::{Tilt, Totals};
 

@@ -27,7 +27,7 @@
 //! | [`baseline`] | `Baseline`: stable rate with a ten-minute half-life | 2a |
 //! | [`capital`] | `Spread` (head start, horizon), `Capital`: restarts in log space | 2a |
 //! | [`errors`] | `ErrorConfig`, `Phi`, `ErrorProcess`, the seven alternatives | 2a |
-//! | [`latency`] | `Histograms`, `LatencyConfig`, `LatencyProcess`, `Family` of bets, tilts, the learned one | 2b |
+//! | [`latency`] | `Histograms`, `LatencyConfig`, `LatencyProcess`, `Family` of bets, tilts, the learned one; `Prospect`, `LogNormal`: expected times | 2b, 2f |
 //! | [`combine`] | `average`, `largest`, `shares`, `least`, `guilty`, `guilty_among`, `after_retries` | 2c |
 //! | [`dispersion`] | `Noise` (phi-hat), `dispersion`, `pod_spread`, `widened` | 2d |
 //! | [`placebo`] | `Placebos`: A/A watch over the engine | 2d |

@@ -9,31 +9,20 @@
 //! | 1 % of the requests ten times slower | 76 | 54 |
 //! | the slowest 5 % stretched, p99 1.5 times | 69 | 53 |
 
+mod service;
+
+use rand::RngExt;
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
-use stats::latency::{BUCKETS_PER_OCTAVE, Family, Histograms, LatencyConfig, LatencyProcess};
+use service::{MEDIAN, SIGMA, Slowness, first_seconds, median};
+use stats::latency::{Family, LatencyConfig, LatencyProcess};
 
 const RUNS: u64 = 400;
-const RATE: usize = 100;
-const WEIGHT: f64 = 0.1;
 const PATIENCE: usize = 600;
 const ALPHA: f64 = 0.01;
 
-const MEDIAN: f64 = 0.05;
-const SIGMA: f64 = 0.6;
-/// Edges from half a millisecond to five seconds.
-const FIRST_EDGE: f64 = 0.0005;
-const EDGES: usize = 54;
 /// Standard normal quantiles of 95 % and 99 %.
 const Z95: f64 = 1.644_853_626_951_472;
 const Z99: f64 = 2.326_347_874_040_841;
-
-/// What is wrong with the canary: seconds of a request made of the seconds that stable would have taken.
-type Slowness = fn(f64, &mut StdRng) -> f64;
-
-fn healthy(seconds: f64, _: &mut StdRng) -> f64 {
-    seconds
-}
 
 fn everything(seconds: f64, _: &mut StdRng) -> f64 {
     1.1 * seconds
@@ -54,71 +43,23 @@ fn tail(seconds: f64, _: &mut StdRng) -> f64 {
     p95 * (seconds / p95).powf(if seconds > p95 { stretch } else { 1.0 })
 }
 
-/// By Box and Muller.
-fn normal(rng: &mut StdRng) -> f64 {
-    let (u, v): (f64, f64) = (rng.random(), rng.random());
-    (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()
-}
-
-fn bucket(seconds: f64) -> usize {
-    let octaves = (seconds / FIRST_EDGE).log2().max(-1.0);
-    ((octaves * BUCKETS_PER_OCTAVE).ceil().max(0.0) as usize).min(EDGES)
-}
-
-fn requests(n: usize, slowness: Slowness, rng: &mut StdRng) -> Vec<u64> {
-    let mut buckets = vec![0; EDGES + 1];
-    for _ in 0..n {
-        let seconds = MEDIAN * (SIGMA * normal(rng)).exp();
-        buckets[bucket(slowness(seconds, rng))] += 1;
-    }
-    buckets
-}
-
-fn second(slowness: Slowness, rng: &mut StdRng) -> Histograms {
-    let canary = (0..RATE).filter(|_| rng.random_bool(WEIGHT)).count();
-    Histograms {
-        stable: requests(RATE - canary, healthy, rng),
-        canary: requests(canary, slowness, rng),
-    }
-}
-
-/// Seconds until each family rolls back, both judging the same requests.
-fn detected(families: [Family; 2], slowness: Slowness, seed: u64) -> [usize; 2] {
-    let mut rng = StdRng::seed_from_u64(seed);
-    let history = requests(RATE * 600, healthy, &mut rng);
-    let mut processes = families.map(|family| {
+fn both_families(history: &[u64]) -> [LatencyProcess; 2] {
+    [Family::Reference, Family::Broad].map(|family| {
         let config = LatencyConfig {
             family,
             shift: 0,
             ..LatencyConfig::default()
         };
-        LatencyProcess::new(config, &history).expect("enough buckets")
-    });
-    let mut found = [PATIENCE; 2];
-    for now in 1..PATIENCE {
-        let block = [second(slowness, &mut rng)];
-        for (process, found) in processes.iter_mut().zip(&mut found) {
-            process.tick(1.0, &block);
-            if process.log_roll() >= (1.0 / ALPHA).ln() {
-                *found = now.min(*found);
-            }
-        }
-        if found.iter().all(|t| *t < PATIENCE) {
-            break;
-        }
-    }
-    found
+        LatencyProcess::new(config, history).expect("enough buckets")
+    })
 }
 
 /// Medians of reference and broad.
 fn medians(slowness: Slowness) -> [usize; 2] {
-    let families = [Family::Reference, Family::Broad];
-    let all: Vec<[usize; 2]> = (0..RUNS).map(|seed| detected(families, slowness, seed)).collect();
-    [0, 1].map(|i| {
-        let mut times: Vec<usize> = all.iter().map(|pair| pair[i]).collect();
-        times.sort_unstable();
-        times[times.len() / 2]
-    })
+    let enough = |process: &LatencyProcess| process.log_roll() >= (1.0 / ALPHA).ln();
+    let run = |seed| first_seconds(both_families, enough, slowness, (seed, PATIENCE));
+    let all: Vec<[usize; 2]> = (0..RUNS).map(run).collect();
+    [median(&all, 0), median(&all, 1)]
 }
 
 #[track_caller]

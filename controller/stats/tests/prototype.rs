@@ -1,4 +1,5 @@
-//! Agreement with the independent Python prototype on random traces (see `prototype/generate.py`).
+//! Agreement with the independent Python prototype on random traces (see `prototype/generate.py`); with a thousand of
+//! each kind by `prototype/run DIR`.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -13,6 +14,8 @@ const TOLERANCE: f64 = 1e-9;
 
 /// A run of the prototype that can be repeated here.
 trait Trace: DeserializeOwned {
+    /// For people.
+    const KIND: &str;
     /// Largest difference over all ticks and processes.
     fn difference(&self) -> f64;
 }
@@ -59,6 +62,8 @@ impl ErrorTrace {
 }
 
 impl Trace for ErrorTrace {
+    const KIND: &str = "errors";
+
     fn difference(&self) -> f64 {
         let mut process = self.process();
         let mut worst = 0.0;
@@ -85,6 +90,8 @@ impl LatencyTrace {
 }
 
 impl Trace for LatencyTrace {
+    const KIND: &str = "latency";
+
     fn difference(&self) -> f64 {
         let mut process = self.process();
         let mut worst = 0.0;
@@ -110,7 +117,11 @@ fn difference(found: f64, expected: f64) -> f64 {
 fn agree<T: Trace>(json: &str) {
     let traces: Vec<T> = serde_json::from_str(json).expect("a list of traces");
     let worst = traces.iter().map(T::difference).fold(0.0, f64::max);
-    println!("largest difference of {} traces: {worst:e}", traces.len());
+    println!(
+        "largest difference of {} traces of {}: {worst:e}",
+        traces.len(),
+        T::KIND
+    );
     assert!(worst < TOLERANCE, "{worst:e}");
 }
 
@@ -133,7 +144,7 @@ fn the_latency_process_agrees_with_the_prototype() {
     agree::<LatencyTrace>(include_str!("prototype/latency.json"));
 }
 
-/// Files of any number of traces, made by `prototype/generate.py` from the prototype itself.
+/// Files of any number of traces, made by `prototype/run` from the prototype itself.
 #[test]
 fn both_agree_on_many_more_traces() {
     match (file("SERIN_ERROR_TRACES"), file("SERIN_LATENCY_TRACES")) {

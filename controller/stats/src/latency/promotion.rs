@@ -5,6 +5,7 @@ use super::shapes::{edge_with_tail, tails};
 use crate::baseline::Baseline;
 use crate::counts::Arm;
 use crate::halfplane::{Margin, Rates, Side, log_e};
+use crate::information::information;
 use serde::{Deserialize, Serialize};
 
 /// One quantile to prove: stable above `edge` against canary above `edge + shift`.
@@ -65,6 +66,16 @@ impl Proof {
         };
         let counts = block.slower_than(self.edge, self.shifted);
         log_e(&counts, alternative, self.margin, Side::Good)
+    }
+
+    /// Nats per request, both arms counted, by which a canary with stable's probabilities of buckets is proven.
+    pub fn information(&self, stable: &[f64], weight: f64) -> f64 {
+        let slower = |edge: usize| stable.get(edge..).unwrap_or(&[]).iter().sum();
+        let rates = Rates {
+            stable: slower(self.edge),
+            canary: slower(self.shifted),
+        };
+        information(rates, weight, self.margin, Side::Good)
     }
 
     /// A tick of `dt` seconds, to be called after its blocks have been used.

@@ -97,7 +97,7 @@ fn moved(p: &[f64], times: f64) -> Vec<f64> {
 }
 
 /// The ratio of `q` to `p` made monotone: a thin history is rugged, and the null asks for a ratio that never falls.
-fn rising(q: &[f64], p: &[f64]) -> Vec<f64> {
+pub(super) fn rising(q: &[f64], p: &[f64]) -> Vec<f64> {
     let pairs = q.iter().zip(p);
     let pools = pooled(pairs.map(|(q, p)| (q.max(LEAST), p.max(LEAST_BASELINE))));
     let scale: f64 = pools.iter().map(|pool| pool.seen).sum();

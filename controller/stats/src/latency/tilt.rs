@@ -74,6 +74,21 @@ impl Tilt {
         sum
     }
 
+    /// Expected `log e` per request, both arms counted, while a part `share` of the requests is the canary's and both
+    /// have these probabilities of buckets.
+    pub fn growth(&self, stable: &[f64], canary: &[f64], share: f64) -> f64 {
+        let mass = |p: &[f64], from: usize, to: usize| -> f64 {
+            p.get(from..to.min(p.len())).unwrap_or(&[]).iter().sum()
+        };
+        let grown = |from: &mut usize, run: &Run| {
+            let from = std::mem::replace(from, run.to);
+            let pooled = (share * (run.ratio - 1.0)).ln_1p();
+            let (slow, usual) = (mass(canary, from, run.to), mass(stable, from, run.to));
+            Some(share * slow * (run.log - pooled) - (1.0 - share) * usual * pooled)
+        };
+        self.runs.iter().scan(0, grown).sum()
+    }
+
     /// The alternative itself: probability of each bucket for the baseline `p`.
     pub fn probabilities(&self, p: &[f64]) -> Vec<f64> {
         let ratio = |b: usize| {

@@ -3,10 +3,10 @@
     python generate.py errors  --prototype DIR [--traces 40] [--ticks 40] [--seed 1] > errors.json
     python generate.py latency --prototype DIR --traces 16 --ticks 24 > latency.json
 
-DIR holds the prototype's engine.py (also taken from SERIN_PROTOTYPE); numpy is needed. The committed files were
-made with just these arguments. `cargo test` recomputes every trace; for more traces, write them to files and run
-
-    SERIN_ERROR_TRACES=FILE SERIN_LATENCY_TRACES=FILE cargo test -p stats --test prototype -- --ignored
+DIR holds the prototype's engine.py (also taken from SERIN_PROTOTYPE), which has the error processes and the
+reference family of latency bets; the broad family is written here once more, apart from the program. numpy is
+needed. The committed files were made with just these arguments, and `cargo test` recomputes every trace; `run DIR`
+does so with many more.
 """
 import argparse
 import json
