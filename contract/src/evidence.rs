@@ -140,6 +140,13 @@ pub struct Pod {
     pub started: u64,
     /// Of these, ended badly.
     pub bad: u64,
+    /// Of these, ended in whatever way.
+    #[serde(default)]
+    pub finished: u64,
+    /// Sum of the numbers of the buckets ([`crate::latency`]) of their durations: divided by `finished`, the logarithm of
+    /// the typical duration in quarter octaves.
+    #[serde(default)]
+    pub buckets: u64,
 }
 
 /// How much the slices of stable differed within blocks of 1, 10 and 60 s that ended in one minute (statistics 2d):

@@ -402,12 +402,14 @@ fn service_page(shared: &Shared, route: &Route, since: u64, second: u64) -> Serv
 
 fn pods(route: &Route, track: Track, minute: u64) -> impl Iterator<Item = Pod> {
     route.pods[track.index()].iter().map(move |pod| {
-        let (started, bad) = pod.read(minute);
+        let answered = pod.read(minute);
         Pod {
             endpoint: pod.address.to_string(),
             track,
-            started,
-            bad,
+            started: answered.started,
+            bad: answered.bad,
+            finished: answered.finished,
+            buckets: answered.buckets,
         }
     })
 }

@@ -158,10 +158,8 @@ impl Record {
         ));
         if let Some(mark) = self.mark {
             meter.ring.end(track, mark, end, age, latency::bucket(nanos));
-            if end == End::Bad
-                && let Some(lap) = self.endpoint.as_ref().and_then(|e| e.lap())
-            {
-                lap.spoil(mark.minute());
+            if let Some(lap) = self.endpoint.as_ref().and_then(|e| e.lap()) {
+                lap.end(mark.minute(), end == End::Bad, latency::bucket(nanos));
             }
         }
     }

@@ -118,6 +118,30 @@ pub fn is_spread(pods: &[Arm], chance: f64) -> bool {
     ChiSquared::new(count - 1.0).is_ok_and(|d| d.sf(sum) < chance)
 }
 
+/// Standard deviation of the pods' mean log durations (`log` nats a unit, `(requests, sum)` a pod), beyond what chance
+/// gives to requests whose log durations have the variance `within`, in units: moments of a one-way layout
+/// (DerSimonian and Laird). 0 when chance explains the differences in more than `chance` of cases.
+pub fn duration_spread(pods: &[(f64, f64)], within: f64, unit: f64, chance: f64) -> f64 {
+    let pods: Vec<(f64, f64)> = pods.iter().copied().filter(|(n, _)| *n > 0.0).collect();
+    let requests: f64 = pods.iter().map(|(n, _)| n).sum();
+    let mean = pods.iter().map(|(_, sum)| sum).sum::<f64>() / requests;
+    let found: f64 = pods.iter().map(|(n, sum)| n * (sum / n - mean).powi(2)).sum();
+    let freedom = pods.len() as f64 - 1.0;
+    let sure = within > 0.0 && ChiSquared::new(freedom).is_ok_and(|d| d.sf(found / within) < chance);
+    let scale = requests - pods.iter().map(|(n, _)| n * n).sum::<f64>() / requests;
+    if sure && scale > 0.0 {
+        ((found - freedom * within).max(0.0) / scale).sqrt() * unit
+    } else {
+        0.0
+    }
+}
+
+/// Factor by which `canary` pods may differ from `stable` pods because single pods do: `exp(2.33 spread sqrt(1/m + 1/s))`.
+pub fn reach(spread: f64, canary_pods: u32, stable_pods: u32) -> f64 {
+    let pods = |count: u32| 1.0 / f64::from(count.max(1));
+    (SURE * spread * (pods(canary_pods) + pods(stable_pods)).sqrt()).exp()
+}
+
 /// Margins in force for a pod spread: "with one pod I cannot see less than x2". The ratio of the rollback rises to
 /// `exp(2.33 spread sqrt(1/m + 1/s))` for `m` canary and `s` stable pods, that of promotion stays 1.14 times above.
 /// Refused when the spread is so large that no ratio is left.
@@ -128,8 +152,7 @@ pub fn widened(
     canary_pods: u32,
     stable_pods: u32,
 ) -> Result<(Margin, Margin), Refused> {
-    let pods = |count: u32| 1.0 / f64::from(count.max(1));
-    let least = (SURE * spread * (pods(canary_pods) + pods(stable_pods)).sqrt()).exp();
+    let least = reach(spread, canary_pods, stable_pods);
     let roll_back = Margin::new(roll_back.ratio().max(least), roll_back.absolute())?;
     let promote = Margin::new(promote.ratio().max(GAP * roll_back.ratio()), promote.absolute())?;
     Ok((roll_back, promote))
@@ -197,6 +220,23 @@ mod tests {
         assert!(
             !is_spread(&pods([0; 4]), 0.05) && !is_spread(&[Arm::new(9, 1)], 0.05) && !is_spread(&[], 0.05)
         );
+    }
+
+    #[test]
+    fn durations_of_pods_have_a_spread_beyond_chance_only() {
+        let pods = |shift: [f64; 4]| shift.map(|s| (1000.0, 1000.0 * (20.0 + s)));
+        let found = duration_spread(&pods([-1.0, 1.0, -1.0, 1.0]), 12.0, 0.5, 0.05);
+        // Four means of 20 -+ 1: the sample variance is 4/3, of which chance has 0.012.
+        assert!(
+            (found - 0.5 * (4.0_f64 / 3.0 - 0.012).sqrt()).abs() < 1e-12,
+            "{found}"
+        );
+        assert_eq!(
+            duration_spread(&pods([-0.1, 0.1, 0.05, 0.0]), 12.0, 0.5, 0.05),
+            0.0
+        );
+        assert_eq!(duration_spread(&[(5.0, 9.0)], 1.0, 1.0, 0.05), 0.0);
+        assert_eq!(duration_spread(&[], 1.0, 1.0, 0.05), 0.0);
     }
 
     #[test]

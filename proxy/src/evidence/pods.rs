@@ -50,6 +50,22 @@ struct Period {
     tag: AtomicU32,
     started: AtomicU32,
     bad: AtomicU32,
+    finished: AtomicU32,
+    /// Sum of bucket numbers, at most 69: enough for 200 000 requests a second.
+    buckets: AtomicU32,
+}
+
+/// What one endpoint has answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answered {
+    /// Requests begun.
+    pub started: u64,
+    /// Of these, ended badly.
+    pub bad: u64,
+    /// Of these, ended.
+    pub finished: u64,
+    /// Sum of the buckets of their durations.
+    pub buckets: u64,
 }
 
 /// The endpoints of one service, by address, for as long as they are in the table and a while longer.
@@ -85,13 +101,16 @@ impl Pod {
         self.laps.get(worker)
     }
 
-    /// Requests begun within [`HISTORY_MINUTES`] of this minute, and those that ended badly.
-    pub fn read(&self, minute: u64) -> (u64, u64) {
+    /// What became of the requests that began within [`HISTORY_MINUTES`] of this minute.
+    pub fn read(&self, minute: u64) -> Answered {
         let periods = self.laps.iter().flat_map(|l| &l.periods);
         let counts = periods.filter_map(|p| p.read(minute / PERIOD));
-        let (started, bad) = counts.fold((0, 0), |(n, x), (started, bad)| (n + started, x + bad));
-        // Read while it is counted: a bad one may be seen before its start.
-        (started.max(bad), bad)
+        let sum = counts.fold(Answered::default(), Answered::plus);
+        // Read while it is counted: an end may be seen before its start.
+        Answered {
+            started: sum.started.max(sum.bad).max(sum.finished),
+            ..sum
+        }
     }
 }
 
@@ -105,10 +124,18 @@ impl Lap {
         bump(&period.started);
     }
 
-    /// Counts a request that began in this minute and ended badly, unless that is too long ago.
-    pub fn spoil(&self, minute: u64) {
+    /// Counts the end of a request that began in this minute, unless that is too long ago.
+    pub fn end(&self, minute: u64, is_bad: bool, bucket: usize) {
         let (period, tag) = self.period(minute);
-        if period.tag.load(Ordering::Relaxed) == tag {
+        if period.tag.load(Ordering::Relaxed) != tag {
+            return;
+        }
+        bump(&period.finished);
+        let sum = period.buckets.load(Ordering::Relaxed);
+        period
+            .buckets
+            .store(sum.wrapping_add(bucket as u32), Ordering::Relaxed);
+        if is_bad {
             bump(&period.bad);
         }
     }
@@ -124,19 +151,37 @@ impl Period {
     fn renew(&self, tag: u32) {
         self.tag.store(0, Ordering::Relaxed);
         fence(Ordering::Release);
-        self.started.store(0, Ordering::Relaxed);
-        self.bad.store(0, Ordering::Relaxed);
+        for count in [&self.started, &self.bad, &self.finished, &self.buckets] {
+            count.store(0, Ordering::Relaxed);
+        }
         self.tag.store(tag, Ordering::Release);
     }
 
     /// What it holds, if it is one of the last at the period `now`.
-    fn read(&self, now: u64) -> Option<(u64, u64)> {
+    fn read(&self, now: u64) -> Option<Answered> {
         let tag = self.tag.load(Ordering::Acquire);
         let number = u64::from(tag.checked_sub(1)?);
-        let [started, bad] = [&self.started, &self.bad].map(|c| u64::from(c.load(Ordering::Relaxed)));
+        let get = |count: &AtomicU32| u64::from(count.load(Ordering::Relaxed));
+        let answered = Answered {
+            started: get(&self.started),
+            bad: get(&self.bad),
+            finished: get(&self.finished),
+            buckets: get(&self.buckets),
+        };
         fence(Ordering::Acquire);
         let is_valid = self.tag.load(Ordering::Relaxed) == tag && number + PERIODS as u64 > now;
-        is_valid.then_some((started, bad))
+        is_valid.then_some(answered)
+    }
+}
+
+impl Answered {
+    fn plus(self, other: Answered) -> Answered {
+        Answered {
+            started: self.started + other.started,
+            bad: self.bad + other.bad,
+            finished: self.finished + other.finished,
+            buckets: self.buckets + other.buckets,
+        }
     }
 }
 
@@ -219,15 +264,22 @@ mod tests {
                 let lap = pod.lap(worker).unwrap();
                 lap.begin(minute);
                 lap.begin(minute);
-                lap.spoil(minute);
+                lap.end(minute, true, 7);
+                lap.end(minute, false, 9);
             }
         }
         assert!(pod.lap(2).is_none());
         for now in [109, 120, 129] {
-            assert_eq!(pod.read(now), (40, 20), "{now}");
+            let all = Answered {
+                started: 40,
+                bad: 20,
+                finished: 40,
+                buckets: 320,
+            };
+            assert_eq!(pod.read(now), all, "{now}");
         }
-        assert_eq!(pod.read(130), (20, 10), "the first five minutes are over");
-        assert_eq!(pod.read(135), (0, 0));
+        assert_eq!(pod.read(130).started, 20, "the first five minutes are over");
+        assert_eq!(pod.read(135), Answered::default());
     }
 
     #[test]
@@ -236,10 +288,10 @@ mod tests {
         let lap = pod.lap(0).unwrap();
         lap.begin(0);
         lap.begin(30);
-        lap.spoil(0);
-        assert_eq!(pod.read(30), (1, 0));
-        lap.spoil(30);
-        assert_eq!(pod.read(30), (1, 1));
+        lap.end(0, true, 1);
+        assert_eq!((pod.read(30).started, pod.read(30).finished), (1, 0));
+        lap.end(30, true, 1);
+        assert_eq!((pod.read(30).bad, pod.read(30).finished), (1, 1));
     }
 
     #[test]
@@ -257,7 +309,7 @@ mod tests {
         assert!(Arc::ptr_eq(&first[1], &second[0]));
         assert_eq!((second[0].slice(), second[1].slice()), (Some(1), Some(0)));
         let alone = enter(&mut roster, &[2], 2);
-        assert_eq!((alone[0].slice(), alone[0].read(2)), (None, (1, 0)));
+        assert_eq!((alone[0].slice(), alone[0].read(2).started), (None, 1));
         let back = enter(&mut roster, &[1, 2, 3], 3);
         assert!(Arc::ptr_eq(&back[0], &first[0]) && Arc::ptr_eq(&back[2], &first[2]));
         assert_eq!(back[2].slice(), Some(2));

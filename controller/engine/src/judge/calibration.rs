@@ -6,9 +6,10 @@ use contract::{evidence::Noise, policy};
 use serde::{Deserialize, Serialize};
 use stats::{
     Arm,
-    dispersion::{is_spread, pod_spread, widened},
+    dispersion::{duration_spread, is_spread, pod_spread, reach, widened},
     errors::{ErrorConfig, Phi},
     halfplane::Margin,
+    latency::BUCKETS_PER_OCTAVE,
 };
 
 /// Chance of widening the margin although the pods are alike: the price is a less watchful release, not a wrong one.
@@ -25,6 +26,10 @@ pub(crate) struct Manner {
     pub proxies: u32,
     /// Stable's pods, over all proxies.
     pub pods: Vec<Arm>,
+    /// Requests that ended, and the sum of their buckets, by pod.
+    pub durations: Vec<(f64, f64)>,
+    /// Variance of the bucket of a request of stable.
+    pub within: f64,
     /// Endpoints by track.
     pub endpoints: [u32; 2],
     /// Whether stable can be divided into slices.
@@ -38,6 +43,8 @@ pub struct Calibration {
     pub phi: f64,
     /// Standard deviation of the log error rate between stable's pods; 0 when chance explains it.
     pub spread: f64,
+    /// The same of the log of their typical durations.
+    pub slowness: f64,
     /// Endpoints by track, at least 1.
     pub endpoints: [u32; 2],
 }
@@ -53,6 +60,7 @@ impl Calibration {
             } else {
                 0.0
             },
+            slowness: if words.pod_spread { slowness(manner) } else { 0.0 },
             endpoints: manner.endpoints.map(|n| n.max(1)),
         }
     }
@@ -68,6 +76,18 @@ impl Calibration {
     /// Dispersion of a placebo: slices are what was measured.
     pub fn phi_of_slice(&self) -> Phi {
         Phi::new(self.phi).unwrap_or(Phi::ONE)
+    }
+
+    /// The slow-down that is tolerated, because single pods differ by as much.
+    pub fn tolerance(&self, wanted: f64) -> f64 {
+        let [stable, canary] = self.endpoints;
+        reach(self.slowness, canary, stable).max(wanted)
+    }
+
+    /// Buckets by which a canary may be slower and still be good enough: more than are tolerated.
+    pub fn promote_shift(&self, wanted: usize, tolerance: f64) -> usize {
+        let tolerated = (tolerance.log2() * BUCKETS_PER_OCTAVE).ceil().max(0.0) as usize;
+        wanted.max(tolerated + 1).min(policy::LARGEST_PROMOTE_SHIFT)
     }
 
     /// The settings of an error process with the margins that the spread of the pods asks for.
@@ -105,6 +125,11 @@ fn phi(manner: &Manner) -> f64 {
     1.0 + (largest - 1.0) * f64::from(manner.proxies.max(1))
 }
 
+fn slowness(manner: &Manner) -> f64 {
+    let unit = std::f64::consts::LN_2 / BUCKETS_PER_OCTAVE;
+    duration_spread(&manner.durations, manner.within, unit, CHANCE)
+}
+
 fn spread(pods: &[Arm]) -> f64 {
     if is_spread(pods, CHANCE) {
         pod_spread(pods)
@@ -131,6 +156,8 @@ mod tests {
             proxies: 2,
             pods: pods.map(|bad| Arm::new(10_000, bad)).to_vec(),
             endpoints: [3, 1],
+            durations: [12.0, 12.5, 14.0].map(|b| (1000.0, b * 1000.0)).to_vec(),
+            within: 9.0,
             is_divided: true,
         }
     }
@@ -154,11 +181,21 @@ mod tests {
     }
 
     #[test]
+    fn pods_of_different_speed_raise_what_is_tolerated() {
+        let found = Calibration::of(&plan(), &manner([10, 10, 10]));
+        let tolerance = found.tolerance(1.05);
+        assert!((1.5..1.7).contains(&tolerance), "{tolerance}");
+        assert_eq!(found.promote_shift(2, tolerance), 4, "{tolerance}");
+        assert_eq!(found.promote_shift(2, 1.05), 2);
+    }
+
+    #[test]
     fn the_policy_may_switch_both_off() {
         let mut plan = plan();
         plan.policy.judgement.noise.dispersion = false;
         plan.policy.judgement.noise.pod_spread = false;
         let found = Calibration::of(&plan, &manner([10, 100, 40]));
         assert_eq!((found.phi, found.widen(plan.errors)), (1.0, plan.errors));
+        assert_eq!(found.tolerance(1.05), 1.05);
     }
 }

@@ -101,7 +101,7 @@ impl Evidence {
             errors: ErrorProcess::new(errors, past.counts),
             speed: plan
                 .latency
-                .map(|config| Speed::start(plan, config, calibration.widen(plan.stalled), past)),
+                .map(|config| Speed::start(plan, config, &calibration, past)),
             weights: plan.policy.judgement.weights,
             carried: [0.0; 2],
             placebos: wanted.then(|| Placebos::new(of_slices, past.counts, SLICES)),

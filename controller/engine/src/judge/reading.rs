@@ -358,7 +358,8 @@ pub(super) fn before(seen: &Observation) -> (Past, f64) {
 /// What stable's half hour says about its pods.
 fn manner(seen: &Observation) -> Manner {
     let mut manner = Manner::default();
-    let mut pods: BTreeMap<&str, Arm> = BTreeMap::new();
+    let mut pods: BTreeMap<&str, (Arm, f64, f64)> = BTreeMap::new();
+    let mut buckets = Vec::new();
     for page in told(seen).map(|t| t.page) {
         manner.proxies += 1;
         for minute in &page.history {
@@ -370,16 +371,34 @@ fn manner(seen: &Observation) -> Manner {
             }
         }
         for pod in page.pods.iter().filter(|p| p.track == Track::Stable) {
-            let sum = pods.entry(&pod.endpoint).or_default();
-            *sum = sum.plus(Arm::new(pod.started, pod.bad.min(pod.started)));
+            let (arm, finished, buckets) = pods.entry(&pod.endpoint).or_default();
+            *arm = arm.plus(Arm::new(pod.started, pod.bad.min(pod.started)));
+            *finished += pod.finished as f64;
+            *buckets += pod.buckets as f64;
         }
+        buckets.extend(&page.latency);
         let counted = page.endpoints.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
         manner.endpoints = [0, 1].map(|i| manner.endpoints[i].max(counted[i]));
         manner.is_divided |= page.cohorts.iter().any(|c| !c.slices.is_empty());
     }
-    manner.pods = pods.into_values().collect();
+    manner.within = variance(&buckets);
+    manner.durations = pods
+        .values()
+        .map(|(_, finished, sum)| (*finished, *sum))
+        .collect();
+    manner.pods = pods.into_values().map(|(arm, ..)| arm).collect();
     manner.is_divided |= manner.pods.len() > 1;
     manner
+}
+
+/// Variance of the bucket of a request.
+fn variance(buckets: &[(u16, u64)]) -> f64 {
+    let moment = |k: i32| -> f64 {
+        let parts = buckets.iter().map(|(b, n)| f64::from(*b).powi(k) * *n as f64);
+        parts.sum()
+    };
+    let requests = moment(0).max(1.0);
+    moment(2) / requests - (moment(1) / requests).powi(2)
 }
 
 /// Sums of squares from outside: what is no number says nothing.

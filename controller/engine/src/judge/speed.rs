@@ -1,6 +1,7 @@
 //! The evidence besides errors: slower requests, and requests without an answer.
 
 use super::{
+    calibration::Calibration,
     event::Tick,
     evidence::Past,
     outcome::{Outcome, STALL_AGE, buckets, spread},
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use stats::{
     Arm, Counts,
     blocks::Tally,
-    errors::{ErrorConfig, ErrorProcess, Phi},
+    errors::{ErrorProcess, Phi},
     latency::{BUCKETS_PER_OCTAVE, Histograms, LatencyConfig, LatencyProcess, quantile},
 };
 
@@ -47,8 +48,14 @@ enum Latency {
 }
 
 impl Speed {
-    pub fn start(plan: &Plan, config: LatencyConfig, stalled: ErrorConfig, past: &Past) -> Speed {
+    pub fn start(plan: &Plan, config: LatencyConfig, calibration: &Calibration, past: &Past) -> Speed {
         let judgement = &plan.policy.judgement;
+        let tolerance = calibration.tolerance(judgement.latency.tolerance);
+        let stalled = calibration.widen(plan.stalled);
+        let config = LatencyConfig {
+            promote_shift: calibration.promote_shift(config.promote_shift, tolerance),
+            ..config
+        };
         let age = judgement.outcome_age.as_seconds();
         let past_latency = spread(&past.latency, buckets(age));
         Speed {
@@ -56,7 +63,7 @@ impl Speed {
             stalled: ErrorProcess::new(stalled, stalled_before(past, STALL_AGE / 2.0)),
             counts: Counts::default(),
             seen: Histograms::default(),
-            tolerance: judgement.latency.tolerance,
+            tolerance,
         }
     }
 
