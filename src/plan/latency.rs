@@ -231,6 +231,16 @@ mod tests {
     }
 
     #[test]
+    fn a_tail_that_no_part_can_make_is_left_out() {
+        let told = latency(Some("1ms"), "4s").unwrap().unwrap();
+        assert_eq!(
+            told.rows.iter().filter(|r| r.is_everything()).count(),
+            EVERYTHING.len()
+        );
+        assert!(told.rows.len() < EVERYTHING.len() + BEYOND.len());
+    }
+
+    #[test]
     fn quantiles_out_of_order_or_beyond_the_outcome_are_refused() {
         assert!(latency(Some("300ms"), "200ms").is_err());
         assert!(latency(Some("0s"), "200ms").is_err());
