@@ -2,6 +2,10 @@
 //!
 //! Every default is a named constant with its reason (statistics 2a, 2d, 2e).
 
+mod verify;
+
+pub use verify::{Smoke, Verify};
+
 use crate::{Fault, Span};
 use serde::{Deserialize, Serialize};
 
@@ -246,29 +250,6 @@ pub struct Margin {
     pub absolute: f64,
 }
 
-/// What is checked at weight 0, before any user sees the canary.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Verify {
-    /// Requests that Serin itself sends to the canary, tagged synthetic; each must succeed once.
-    pub smoke: Vec<Smoke>,
-}
-
-/// One smoke request.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Smoke {
-    /// Absolute path.
-    pub path: String,
-    /// Expected status code; 200 when absent.
-    #[serde(default = "ok_status")]
-    pub status: u16,
-}
-
-fn ok_status() -> u16 {
-    200
-}
-
 /// What happens when the canary is good enough.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -438,6 +419,7 @@ impl Policy {
             );
         }
         self.check_order(key, &mut faults);
+        faults.extend(self.verify.faults(&format!("{key}.verify")));
         faults
     }
 
@@ -484,24 +466,6 @@ impl Policy {
                 "is less than the step before",
                 "list the steps in growing order",
             ));
-        }
-        for (i, s) in self.verify.smoke.iter().enumerate() {
-            if !s.path.starts_with('/') || s.path.bytes().any(|b| b.is_ascii_control() || b == b' ') {
-                faults.push(Fault::new(
-                    format!("{key}.verify.smoke[{i}].path"),
-                    &s.path,
-                    "is not a path",
-                    "write for example /healthz",
-                ));
-            }
-            if !(100..=599).contains(&s.status) {
-                faults.push(Fault::new(
-                    format!("{key}.verify.smoke[{i}].status"),
-                    &s.status.to_string(),
-                    "is not a status code",
-                    "write for example 200",
-                ));
-            }
         }
     }
 }
