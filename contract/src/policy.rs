@@ -2,8 +2,10 @@
 //!
 //! Every default is a named constant with its reason (statistics 2a, 2d, 2e).
 
+mod check;
 mod verify;
 
+pub use check::{Address, BREACHES, Check, Http, NoData, PLACEHOLDERS, Promql};
 pub use verify::{Smoke, Verify};
 
 use crate::{Fault, Span};
@@ -145,6 +147,8 @@ pub struct Judgement {
     pub outcome_age: Span,
     /// Error rate of stable above which the baseline is called degraded and nobody is blamed.
     pub degraded: f64,
+    /// What a release must satisfy besides the proxy's own counts: limits, not evidence.
+    pub checks: Vec<Check>,
 }
 
 impl Default for Judgement {
@@ -159,6 +163,7 @@ impl Default for Judgement {
             horizon: HORIZON,
             outcome_age: Span::seconds(5),
             degraded: DEGRADED,
+            checks: Vec::new(),
         }
     }
 }
@@ -419,6 +424,10 @@ impl Policy {
             );
         }
         self.check_order(key, &mut faults);
+        faults.extend(check::faults(
+            &self.judgement.checks,
+            &format!("{key}.judgement.checks"),
+        ));
         faults.extend(self.verify.faults(&format!("{key}.verify")));
         faults
     }
