@@ -48,7 +48,7 @@ fn blame(f: &Figures, metric: Metric) -> Option<String> {
             let (canary, stable) = (m.canary_stalled, m.stable_stalled);
             Some(format!(
                 "unanswered after {age} s: {canary} of the canary, beside {stable} of stable after {} s",
-                age as f64 / 2.0
+                age / 2.0
             ))
         }
     }
