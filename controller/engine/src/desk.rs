@@ -1,6 +1,7 @@
 //! Where one step works: what it knows, what it has decided, what is to be done.
 
 use crate::{
+    checks,
     observation::{Observation, Table},
     plan::Plan,
     state::{Ledger, Run, Stage, State},
@@ -180,6 +181,10 @@ impl<'a> Desk<'a> {
             reason: self.reason(stage),
             figures: self.ledger.figures,
             decisions: self.ledger.decisions.clone(),
+            checks: stage
+                .trial()
+                .map(|t| checks::shown(self.plan, t, self.seen.now))
+                .unwrap_or_default(),
         }
     }
 

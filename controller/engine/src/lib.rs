@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod checks;
 mod desk;
 mod judge;
 mod observation;
@@ -21,7 +22,7 @@ mod step;
 mod telemetry;
 mod words;
 
-pub use observation::{Observation, Order, Proxy, Readiness, Smoked, Table, Told};
+pub use observation::{Checked, Observation, Order, Proxy, Readiness, Smoked, Table, Told};
 pub use plan::{Plan, Version};
 pub use state::{SCHEMA, State};
 pub use step::{Action, Step, step};

@@ -1,6 +1,6 @@
 //! What is remembered between steps: enough that a killed controller goes on where it was.
 
-use crate::{judge::Judge, plan::Plan};
+use crate::{checks::Checks, judge::Judge, plan::Plan};
 use contract::{
     Split,
     release::{Decision, Figures, Phase},
@@ -84,6 +84,9 @@ pub(crate) struct Trial {
     pub judge: Judge,
     /// Plain steps that are done.
     pub steps_done: usize,
+    /// What the checks have found.
+    #[serde(default)]
+    pub checks: Checks,
 }
 
 /// The phase with what belongs to it.
@@ -116,6 +119,7 @@ pub(crate) enum Cause {
     Telemetry,
     Degraded,
     Suspicion,
+    Check,
 }
 
 /// Why it is paused.
