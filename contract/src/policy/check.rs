@@ -345,7 +345,8 @@ mod tests {
 
     #[test]
     fn each_fault_names_its_key() {
-        let of = |change: fn(&mut Check)| {
+        type Change = fn(&mut Check);
+        let of = |change: Change| {
             let mut check = promql();
             change(&mut check);
             keys(&[http(), check])
@@ -355,7 +356,7 @@ mod tests {
                 p.query = text.into();
             }
         };
-        let cases: [(fn(&mut Check), &str); 15] = [
+        let cases: [(Change, &str); 15] = [
             (|c| c.name = " ".into(), ".name"),
             (|c| c.name = "x".repeat(61), ".name"),
             (|c| c.name = "a\nb".into(), ".name"),
