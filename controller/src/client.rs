@@ -11,7 +11,8 @@ use hyper_util::rt::TokioIo;
 use std::{error::Error, fmt::Display, io, time::Duration};
 use tokio::{net::TcpStream, time::timeout};
 
-/// Most of an answer that is read unless something else is said: two minutes of counts for a hundred services fit several times.
+/// Most of an answer that is read unless something else is said: two minutes of counts for a hundred services fit
+/// several times.
 const ANSWER_LIMIT: usize = 32 * 1024 * 1024;
 
 /// A place to call, `host:port`.

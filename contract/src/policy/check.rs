@@ -238,6 +238,14 @@ impl Check {
 impl Promql {
     fn check(&self, key: &str, faults: &mut Vec<Fault>) {
         faults.extend(address::fault(&format!("{key}.address"), &self.address));
+        if self.address.contains('?') {
+            faults.push(Fault::new(
+                format!("{key}.address"),
+                &self.address,
+                "has a question mark, and /api/v1/query follows",
+                "write the server alone, such as http://prometheus:9090",
+            ));
+        }
         let mut wrong = |value: &str, reason: &str, remedy: &str| {
             faults.push(Fault::new(format!("{key}.query"), value, reason, remedy));
         };
@@ -387,6 +395,11 @@ mod tests {
             query(&mut check, text);
             assert_eq!(keys(&[check]), ["rollout.judgement.checks[0].promql.query"]);
         }
+        let mut check = promql();
+        if let Some(p) = &mut check.promql {
+            p.address = "http://prometheus:9090/?team=a".into();
+        }
+        assert_eq!(keys(&[check]), ["rollout.judgement.checks[0].promql.address"]);
         let mut check = promql();
         query(&mut check, "{{canry}}");
         let fault = faults(&[check], "checks").remove(0);

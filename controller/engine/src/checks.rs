@@ -62,7 +62,7 @@ pub(crate) fn read(desk: &Desk, trial: &mut Trial) -> Option<String> {
     Some(format!("rolled back: {found}; {counts}"))
 }
 
-/// Asks for what is due, while users see the canary and somebody may be blamed for it.
+/// Asks for what is due; not once a person has ordered the promotion, whatever a check may say.
 pub(crate) fn ask(desk: &mut Desk, stage: &mut Stage) {
     if stages::is_ordered(stage) {
         return;

@@ -533,3 +533,38 @@ fn a_check_asks_at_its_interval_and_only_during_a_trial() {
         "{asked:?}"
     );
 }
+
+/// A turn that may be cut off between any two acts: then the answers that it saw are lost.
+fn risky_turn(world: &mut World) -> Phase {
+    world.flow(250);
+    let seen = world.observe();
+    let done = step(&world.plan, world.state.clone(), &seen);
+    if world.chance(0.25) {
+        let lived = usize::from(world.chance(0.5)) + usize::from(world.chance(0.5));
+        world.act(&done.actions[..lived.min(done.actions.len())]);
+    } else {
+        world.act(&done.actions);
+        world.state = done.state;
+    }
+    world.state.phase()
+}
+
+#[test]
+fn cut_off_between_any_two_acts_it_ends_the_same() {
+    let late: Gauge = |t, _| Ok(if t > 30.0 { 0.93 } else { 0.5 });
+    let kept: Gauge = |_, _| Ok(0.5);
+    for (gauge, expected) in [(late, Phase::RolledBack), (kept, Phase::Succeeded)] {
+        for seed in 0..6 {
+            let mut world = world(seed, load(), gauge);
+            while risky_turn(&mut world) != expected {
+                assert!(world.elapsed() < 900.0, "{:#?}", world.history.last());
+            }
+            let backs = world
+                .history
+                .iter()
+                .filter(|d| d.to == Phase::RollingBack)
+                .count();
+            assert_eq!(backs, usize::from(expected == Phase::RolledBack));
+        }
+    }
+}

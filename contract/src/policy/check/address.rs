@@ -58,7 +58,9 @@ fn with_port(authority: &str) -> Option<String> {
 /// What is wrong with `url` at `key`, if anything.
 pub(super) fn fault(key: &str, url: &str) -> Option<Fault> {
     let (reason, remedy) = Address::of(url).err()?;
-    Some(Fault::new(key, url, reason, remedy))
+    // What may be a password stands in no log.
+    let shown = url.rsplit_once('@').map_or(url, |(_, rest)| rest);
+    Some(Fault::new(key, shown, reason, remedy))
 }
 
 #[cfg(test)]
@@ -102,6 +104,11 @@ mod tests {
         ] {
             assert!(Address::of(url).is_err(), "{url}");
         }
+        let secret = fault("url", "http://me:secret@a/").unwrap().to_string();
+        assert!(
+            !secret.contains("secret") && secret.contains("password"),
+            "{secret}"
+        );
         let fault = fault("checks[0].http.url", "https://a/").unwrap();
         assert!(
             fault.to_string().contains("https, which checks do not speak yet"),
