@@ -1,6 +1,6 @@
 //! Releases in words and bars, for terminals and pipes.
 
-use proxy::contract::release::{Figures, Phase, Status, Verdict};
+use proxy::contract::release::{CheckStatus, Figures, Phase, Status, Verdict};
 use std::fmt::Write;
 
 /// Width of an evidence bar.
@@ -106,6 +106,7 @@ pub fn detail(s: &Status) -> String {
         "  good       {}",
         bar(s.figures.log_promote, s.figures.promote_at)
     );
+    s.checks.iter().for_each(|c| out.push_str(&check(c)));
     if !s.decisions.is_empty() {
         out.push_str("\n  decisions\n");
     }
@@ -121,6 +122,25 @@ pub fn detail(s: &Status) -> String {
         );
     }
     out
+}
+
+/// `check      db-load 0.93, at most 0.8: breach, 2 of the 3 in a row that roll back since 12:00:10Z`
+fn check(c: &CheckStatus) -> String {
+    let value = c.value.map_or("-".into(), |v| v.to_string());
+    let state = match (&c.missing, c.breach) {
+        (Some(why), _) => format!("no data ({why})"),
+        (None, true) => format!(
+            "breach, {} of the {} in a row that roll back",
+            c.breaches, c.allowed
+        ),
+        (None, false) => "kept".to_owned(),
+    };
+    format!(
+        "  check      {} {value}, {}: {state} since {}\n",
+        c.name,
+        c.limit,
+        clock(c.since)
+    )
 }
 
 fn name(version: &str) -> &str {
@@ -166,7 +186,7 @@ pub fn clock(unix: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proxy::contract::Split;
+    use proxy::contract::{Split, release::Amount};
 
     fn status() -> Status {
         Status {
@@ -184,6 +204,36 @@ mod tests {
                 ..Figures::default()
             },
             decisions: Vec::new(),
+            checks: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn each_check_has_a_line() {
+        let load = CheckStatus {
+            name: "db-load".into(),
+            value: Some(Amount(0.93)),
+            limit: "at most 0.8".into(),
+            breach: true,
+            breaches: 2,
+            allowed: 3,
+            missing: None,
+            since: 43_210.0,
+        };
+        let silent = CheckStatus {
+            missing: Some("the connection was refused".into()),
+            value: None,
+            ..load.clone()
+        };
+        let text = detail(&Status {
+            checks: vec![load, silent],
+            ..status()
+        });
+        for line in [
+            "  check      db-load 0.93, at most 0.8: breach, 2 of the 3 in a row that roll back since 12:00:10Z\n",
+            "  check      db-load -, at most 0.8: no data (the connection was refused) since 12:00:10Z\n",
+        ] {
+            assert!(text.contains(line), "{text}");
         }
     }
 

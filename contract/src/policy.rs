@@ -2,6 +2,12 @@
 //!
 //! Every default is a named constant with its reason (statistics 2a, 2d, 2e).
 
+mod check;
+mod verify;
+
+pub use check::{Address, BREACHES, Check, Http, NoData, PLACEHOLDERS, Promql};
+pub use verify::{Smoke, Verify};
+
 use crate::{Fault, Span};
 use serde::{Deserialize, Serialize};
 
@@ -152,6 +158,8 @@ pub struct Judgement {
     pub outcome_age: Span,
     /// Error rate of stable above which the baseline is called degraded and nobody is blamed.
     pub degraded: f64,
+    /// What a release must satisfy besides the proxy's own counts: limits, not evidence.
+    pub checks: Vec<Check>,
 }
 
 impl Default for Judgement {
@@ -167,6 +175,7 @@ impl Default for Judgement {
             horizon: HORIZON,
             outcome_age: Span::seconds(5),
             degraded: DEGRADED,
+            checks: Vec::new(),
         }
     }
 }
@@ -283,29 +292,6 @@ pub struct Margin {
     pub ratio: f64,
     /// Tolerated absolute difference, 0 or more.
     pub absolute: f64,
-}
-
-/// What is checked at weight 0, before any user sees the canary.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Verify {
-    /// Requests that Serin itself sends to the canary, tagged synthetic; each must succeed once.
-    pub smoke: Vec<Smoke>,
-}
-
-/// One smoke request.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Smoke {
-    /// Absolute path.
-    pub path: String,
-    /// Expected status code; 200 when absent.
-    #[serde(default = "ok_status")]
-    pub status: u16,
-}
-
-fn ok_status() -> u16 {
-    200
 }
 
 /// What happens when the canary is good enough.
@@ -491,6 +477,11 @@ impl Policy {
             );
         }
         self.check_order(key, &mut faults);
+        faults.extend(check::faults(
+            &self.judgement.checks,
+            &format!("{key}.judgement.checks"),
+        ));
+        faults.extend(self.verify.faults(&format!("{key}.verify")));
         faults
     }
 
@@ -537,24 +528,6 @@ impl Policy {
                 "is less than the step before",
                 "list the steps in growing order",
             ));
-        }
-        for (i, s) in self.verify.smoke.iter().enumerate() {
-            if !s.path.starts_with('/') || s.path.bytes().any(|b| b.is_ascii_control() || b == b' ') {
-                faults.push(Fault::new(
-                    format!("{key}.verify.smoke[{i}].path"),
-                    &s.path,
-                    "is not a path",
-                    "write for example /healthz",
-                ));
-            }
-            if !(100..=599).contains(&s.status) {
-                faults.push(Fault::new(
-                    format!("{key}.verify.smoke[{i}].status"),
-                    &s.status.to_string(),
-                    "is not a status code",
-                    "write for example 200",
-                ));
-            }
         }
     }
 }

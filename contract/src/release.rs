@@ -1,7 +1,7 @@
 //! Where a release stands: phases, verdicts, decisions, and what a person may ask for.
 
 use crate::Split;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::fmt;
 
 /// The phases of a release. Each says how it is left.
@@ -227,4 +227,108 @@ pub struct Status {
     pub figures: Figures,
     /// The last decisions, oldest first, at most twenty.
     pub decisions: Vec<Decision>,
+    /// Checks besides the proxy's own counts, while they are made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckStatus>,
+}
+
+/// Where one check stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckStatus {
+    /// Its name.
+    pub name: String,
+    /// The last value; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Amount>,
+    /// What is allowed: `at most 0.8`.
+    pub limit: String,
+    /// Whether the last value is beyond the limit.
+    pub breach: bool,
+    /// Breaches in a row that count towards a rollback.
+    pub breaches: u32,
+    /// How many roll back.
+    pub allowed: u32,
+    /// Why there is no number now, as a clause; absent when there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+    /// Since when it is within its limit, beyond it, or without a number: unix seconds.
+    pub since: f64,
+}
+
+/// A number as a check found it, perhaps infinite, which JSON cannot write: `"+Inf"` there. Never NaN.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Amount(pub f64);
+
+/// Digits of a number in a sentence.
+const DIGITS: usize = 6;
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let x = self.0;
+        if x.is_infinite() {
+            return f.write_str(if x > 0.0 { "+Inf" } else { "-Inf" });
+        }
+        let rounded = format!("{x:.0$e}", DIGITS - 1).parse().unwrap_or(x);
+        let is_plain = rounded == 0.0 || (1e-4..1e9).contains(&rounded.abs());
+        if is_plain {
+            write!(f, "{rounded}")
+        } else {
+            write!(f, "{rounded:e}")
+        }
+    }
+}
+
+impl Serialize for Amount {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if self.0.is_finite() {
+            to.serialize_f64(self.0)
+        } else {
+            to.collect_str(self)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Amount, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Number(f64),
+            Text(String),
+        }
+        let value = match Written::deserialize(from)? {
+            Written::Number(x) => x,
+            Written::Text(text) => text.parse().map_err(D::Error::custom)?,
+        };
+        if value.is_nan() {
+            return Err(D::Error::custom("not a number"));
+        }
+        Ok(Amount(value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_read_well_and_come_back_whole() {
+        for (x, text) in [
+            (0.93, "0.93"),
+            (0.0, "0"),
+            (-3.0, "-3"),
+            (1.0 / 3.0, "0.333333"),
+            (123456.789, "123457"),
+            (4.2e12, "4.2e12"),
+            (0.0000123, "1.23e-5"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NEG_INFINITY, "-Inf"),
+        ] {
+            assert_eq!(Amount(x).to_string(), text);
+            let written = serde_json::to_string(&Amount(x)).unwrap();
+            assert_eq!(serde_json::from_str::<Amount>(&written).unwrap(), Amount(x));
+        }
+        assert!(serde_json::from_str::<Amount>("\"NaN\"").is_err());
+    }
 }

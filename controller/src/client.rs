@@ -1,14 +1,18 @@
 //! A small HTTP/1.1 client for one address: one connection, kept open, one call at a time.
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1::{SendRequest, handshake};
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{SendRequest, handshake},
+};
 use hyper_util::rt::TokioIo;
-use std::{fmt::Display, io, time::Duration};
+use std::{error::Error, fmt::Display, io, time::Duration};
 use tokio::{net::TcpStream, time::timeout};
 
-/// Most of an answer that is read: two minutes of counts for a hundred services fit several times.
+/// Most of an answer that is read unless something else is said: two minutes of counts for a hundred services fit
+/// several times.
 const ANSWER_LIMIT: usize = 32 * 1024 * 1024;
 
 /// A place to call, `host:port`.
@@ -16,6 +20,7 @@ const ANSWER_LIMIT: usize = 32 * 1024 * 1024;
 pub(crate) struct Client {
     address: String,
     patience: Duration,
+    limit: usize,
     open: Option<SendRequest<Full<Bytes>>>,
 }
 
@@ -25,7 +30,16 @@ impl Client {
         Client {
             address: address.into(),
             patience,
+            limit: ANSWER_LIMIT,
             open: None,
+        }
+    }
+
+    /// Reads answers of at most `octets`; 0: their heads alone.
+    pub fn limited(self, octets: usize) -> Client {
+        Client {
+            limit: octets,
+            ..self
         }
     }
 
@@ -43,13 +57,13 @@ impl Client {
 
     async fn attempts(&mut self, request: Request<Bytes>) -> Result<(StatusCode, Bytes), String> {
         if let Some(mut kept) = self.open.take().filter(|k| !k.is_closed())
-            && let Ok(answer) = exchange(&mut kept, &request, &self.address).await
+            && let Ok(answer) = self.exchange(&mut kept, &request).await
         {
             self.open = Some(kept);
             return Ok(answer);
         }
         let mut fresh = self.connect().await?;
-        let answer = exchange(&mut fresh, &request, &self.address).await?;
+        let answer = self.exchange(&mut fresh, &request).await?;
         self.open = Some(fresh);
         Ok(answer)
     }
@@ -65,23 +79,32 @@ impl Client {
         });
         Ok(sender)
     }
-}
 
-async fn exchange(
-    sender: &mut SendRequest<Full<Bytes>>,
-    request: &Request<Bytes>,
-    host: &str,
-) -> Result<(StatusCode, Bytes), String> {
-    sender.ready().await.map_err(|e| broken(&e))?;
-    let mut copy = request.clone().map(Full::new);
-    if let Ok(host) = http::HeaderValue::from_str(host) {
-        copy.headers_mut().insert(header::HOST, host);
+    async fn exchange(
+        &self,
+        sender: &mut SendRequest<Full<Bytes>>,
+        request: &Request<Bytes>,
+    ) -> Result<(StatusCode, Bytes), String> {
+        sender.ready().await.map_err(|e| broken(&e))?;
+        let mut copy = request.clone().map(Full::new);
+        if let Ok(host) = http::HeaderValue::from_str(&self.address) {
+            copy.headers_mut().insert(header::HOST, host);
+        }
+        let response = sender.send_request(copy).await.map_err(|e| broken(&e))?;
+        Ok((response.status(), self.body(response).await?))
     }
-    let response = sender.send_request(copy).await.map_err(|e| broken(&e))?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_LIMIT).collect().await;
-    let body = body.map_err(|e| format!("the answer broke off: {e}"))?;
-    Ok((status, body.to_bytes()))
+
+    async fn body(&self, response: Response<Incoming>) -> Result<Bytes, String> {
+        if self.limit == 0 {
+            return Ok(Bytes::new());
+        }
+        let body = Limited::new(response.into_body(), self.limit).collect().await;
+        let broken = |e: Box<dyn Error + Send + Sync>| match e.is::<LengthLimitError>() {
+            true => format!("the answer is larger than {} KiB", self.limit / 1024),
+            false => format!("the answer broke off: {e}"),
+        };
+        body.map(|b| b.to_bytes()).map_err(broken)
+    }
 }
 
 /// A failed connection as a clause.

@@ -59,7 +59,10 @@ impl Errands {
     }
 }
 
-fn send<T: Send + 'static>(errand: impl Future<Output = T> + Send + 'static) -> oneshot::Receiver<T> {
+/// Runs an errand beside the turns.
+pub(crate) fn send<T: Send + 'static>(
+    errand: impl Future<Output = T> + Send + 'static,
+) -> oneshot::Receiver<T> {
     let (answer, receiver) = oneshot::channel();
     tokio::spawn(async move {
         // Nobody listens any more when the release has changed.
@@ -68,7 +71,8 @@ fn send<T: Send + 'static>(errand: impl Future<Output = T> + Send + 'static) -> 
     receiver
 }
 
-fn take<T>(errand: &mut Option<oneshot::Receiver<T>>) -> Option<T> {
+/// What an errand has brought, once.
+pub(crate) fn take<T>(errand: &mut Option<oneshot::Receiver<T>>) -> Option<T> {
     match errand.as_mut()?.try_recv() {
         Ok(answer) => {
             *errand = None;

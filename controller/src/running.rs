@@ -104,7 +104,11 @@ impl Starter {
         let turns = Turns::new(self.store, &addresses, self.asks, self.statuses);
         let thread = thread::Builder::new()
             .name("serin-controller".to_owned())
-            .spawn(move || runtime.block_on(turns.run(stopped)))
+            .spawn(move || {
+                runtime.block_on(turns.run(stopped));
+                // A check's host name may still be looked up; that is not waited for.
+                runtime.shutdown_background();
+            })
             .map_err(StartError::system)?;
         Ok(Running {
             statuses,

@@ -2,7 +2,10 @@
 
 use crate::{
     admin::Ask,
-    measure::scrape::{Reading, Scrape},
+    measure::{
+        Measures,
+        scrape::{Reading, Scrape},
+    },
     probe::Errands,
     running::Addresses,
     standalone::{self, Change, Standalone},
@@ -45,6 +48,7 @@ struct Seat {
     saved: State,
     table: Option<Table>,
     errands: Errands,
+    measures: Measures,
     status: Option<Status>,
     /// The last failure of an act: it is tried four times a second, and told once.
     told: Option<String>,
@@ -212,6 +216,7 @@ impl Seat {
             state,
             table,
             errands: Errands::default(),
+            measures: Measures::default(),
             status: None,
             told: None,
         }
@@ -219,12 +224,14 @@ impl Seat {
 
     fn observe(&mut self, name: &str, sight: &Sight, orders: Vec<Order>) -> Observation {
         self.errands.turn_to(&self.plan.canary.hash);
+        self.measures.turn_to(&self.plan);
         Observation {
             now: sight.now,
             table: self.table.clone(),
             proxies: vec![sight.reading.of(name)],
             readiness: self.errands.readiness(),
             smoke: self.errands.smoked(),
+            checks: self.measures.checked(sight.now),
             orders,
         }
     }
@@ -256,6 +263,10 @@ impl Seat {
             Action::Smoke(open) => {
                 self.errands
                     .smoke(&self.plan.canary.endpoints, self.requests(open));
+                Ok(())
+            }
+            Action::Measure(due) => {
+                self.measures.ask(&self.plan, due);
                 Ok(())
             }
             Action::Record(decision) => {

@@ -15,7 +15,7 @@ use std::{fs, path::Path};
 /// Longer than any horizon: such a step or deadline never ends.
 const FOREVER: Span = Span::seconds(300 * 86_400);
 
-/// Reads the words of `[service.rollout]`; without a file, the defaults.
+/// Reads the words of `[service.rollout]`, checks apart; without a file, the defaults.
 pub fn read(file: Option<&Path>) -> Result<Policy, Failure> {
     let Some(path) = file else {
         return Ok(Policy::default());
@@ -26,12 +26,15 @@ pub fn read(file: Option<&Path>) -> Result<Policy, Failure> {
             "cannot read {place}: {e}; name a TOML file with the words of [service.rollout], or none for the defaults"
         ))
     })?;
-    let policy: Policy =
+    let mut policy: Policy =
         toml::from_str(&text).map_err(|e| Failure::usage(format!("{place} is no policy: {e}")))?;
-    match policy.faults("policy") {
-        faults if faults.is_empty() => Ok(policy),
-        faults => Err(Failure::usage(format!("{place}:\n{}", fault::listing(&faults)))),
+    let faults = policy.faults("policy");
+    if !faults.is_empty() {
+        return Err(Failure::usage(format!("{place}:\n{}", fault::listing(&faults))));
     }
+    // Nobody answers them in virtual time, and the weight would never rise.
+    policy.judgement.checks.clear();
+    Ok(policy)
 }
 
 /// As the reference figures were measured: no tolerance, a rise each second, soak of a minute, no watch.
@@ -71,4 +74,20 @@ pub fn plan(policy: Policy) -> Result<Plan, Failure> {
         ..ServiceEntry::default()
     };
     Plan::of(&entry).map_err(|faults| Failure::usage(fault::listing(&faults)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_are_left_out_and_their_faults_are_not() {
+        let path = std::env::temp_dir().join(format!("serin-policy-{}.toml", std::process::id()));
+        let text = "[[judgement.checks]]\nname = \"stock\"\nhttp = { url = \"http://stock/\" }\n";
+        fs::write(&path, format!("{text}max = 0.5\n")).unwrap();
+        assert_eq!(read(Some(&path)).ok(), Some(Policy::default()));
+        fs::write(&path, text).unwrap();
+        assert!(read(Some(&path)).is_err());
+        fs::remove_file(path).unwrap();
+    }
 }

@@ -165,6 +165,7 @@ impl<'a> Release<'a> {
             }],
             readiness: std::mem::take(&mut self.readiness),
             smoke: std::mem::take(&mut self.smoked),
+            checks: Vec::new(),
             orders: Vec::new(),
         }
     }
@@ -187,7 +188,7 @@ impl<'a> Release<'a> {
                 Action::SetSplit { split: wanted, .. } => split = Some(wanted),
                 Action::Probe => self.readiness = Readiness::Ready,
                 Action::Smoke(open) => self.smoked = open.into_iter().map(passed).collect(),
-                Action::Record(_) => {}
+                Action::Measure(_) | Action::Record(_) => {}
             }
         }
         // What is on its way back is still served: `decide` ends there.

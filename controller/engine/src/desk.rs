@@ -1,6 +1,7 @@
 //! Where one step works: what it knows, what it has decided, what is to be done.
 
 use crate::{
+    checks,
     judge::{Entry, Judge},
     observation::{Observation, Table},
     plan::Plan,
@@ -194,6 +195,10 @@ impl<'a> Desk<'a> {
             reason: self.reason(stage),
             figures: self.ledger.figures,
             decisions: self.ledger.decisions.clone(),
+            checks: stage
+                .trial()
+                .map(|t| checks::shown(self.plan, t, self.seen.now))
+                .unwrap_or_default(),
         }
     }
 

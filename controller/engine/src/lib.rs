@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod checks;
 mod desk;
 mod judge;
 mod observation;
@@ -22,7 +23,7 @@ mod telemetry;
 mod words;
 
 pub use judge::{Entry, Event, Evidence, Outcome, Risk, Tick};
-pub use observation::{Observation, Order, Proxy, Readiness, Smoked, Table, Told};
+pub use observation::{Checked, Observation, Order, Proxy, Readiness, Smoked, Table, Told};
 pub use plan::{Plan, TAIL_ALLOWANCE, Version};
 pub use state::{SCHEMA, State};
 pub use step::{Action, Step, step};

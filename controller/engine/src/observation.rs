@@ -15,6 +15,8 @@ pub struct Observation {
     pub readiness: Readiness,
     /// What came of smoke requests since the last step.
     pub smoke: Vec<Smoked>,
+    /// What came of checks since the last step, oldest first.
+    pub checks: Vec<Checked>,
     /// What people asked for since the last step, oldest first.
     pub orders: Vec<Order>,
 }
@@ -85,6 +87,17 @@ pub struct Smoked {
     pub outcome: Result<(), String>,
 }
 
+/// What came of one check.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked {
+    /// Which one of the policy's list, by its name.
+    pub name: String,
+    /// When the answer was there, unix seconds.
+    pub at: f64,
+    /// The number, or why there is none, as a clause.
+    pub outcome: Result<f64, String>,
+}
+
 /// What a person asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Order {
@@ -105,6 +118,7 @@ impl Observation {
             proxies: Vec::new(),
             readiness: Readiness::Unknown,
             smoke: Vec::new(),
+            checks: Vec::new(),
             orders: Vec::new(),
         }
     }

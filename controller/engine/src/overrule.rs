@@ -1,6 +1,7 @@
 //! What comes before the phases: another plan, another hand on the weight.
 
 use crate::{
+    checks::Checks,
     desk::Desk,
     judge::{Judge, Risk},
     observation::Table,
@@ -155,5 +156,6 @@ pub(crate) fn begin(desk: &Desk, run: Run) -> Trial {
         judge: Judge::start(desk.plan, risk, desk.seen),
         run,
         steps_done: 0,
+        checks: Checks::default(),
     }
 }

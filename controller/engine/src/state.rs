@@ -1,6 +1,7 @@
 //! What is remembered between steps: enough that a killed controller goes on where it was.
 
 use crate::{
+    checks::Checks,
     judge::{Judge, packed},
     plan::Plan,
 };
@@ -88,6 +89,9 @@ pub(crate) struct Trial {
     pub judge: Judge,
     /// Plain steps that are done.
     pub steps_done: usize,
+    /// What the checks have found.
+    #[serde(default)]
+    pub checks: Checks,
 }
 
 /// The phase with what belongs to it.
@@ -121,6 +125,7 @@ pub(crate) enum Cause {
     Degraded,
     Miscalibrated,
     Suspicion,
+    Check,
 }
 
 /// Why it is paused.

@@ -1,6 +1,7 @@
 //! One step: the order in which things are looked at.
 
 use crate::{
+    checks,
     desk::Desk,
     judge::Entry,
     observation::Observation,
@@ -56,6 +57,8 @@ pub enum Action {
     Probe,
     /// Send these smoke requests, by index; the outcomes belong into the next observation.
     Smoke(Vec<usize>),
+    /// Ask for these checks of the policy, by index; the outcomes belong into a later observation.
+    Measure(Vec<usize>),
     /// Append to the history, unless the number is there already.
     Record(Decision),
 }
@@ -71,11 +74,12 @@ pub fn step(plan: &Plan, state: State, seen: &Observation) -> Step {
         .orders
         .iter()
         .fold(stage, |stage, order| orders::obey(&mut desk, stage, order));
-    let stage = stages::advance(&mut desk, stage);
+    let mut stage = stages::advance(&mut desk, stage);
+    checks::ask(&mut desk, &mut stage);
     desk.close(stage)
 }
 
-/// Reads what has become known; a Worse verdict or a tripped guard rolls back.
+/// Reads what has become known; a Worse verdict, a tripped guard or a check beyond its limit rolls back.
 fn judge(desk: &mut Desk, mut stage: Stage) -> Stage {
     let terms = stages::terms(desk, &stage);
     let judged = !stages::is_ordered(&stage);
@@ -85,6 +89,7 @@ fn judge(desk: &mut Desk, mut stage: Stage) -> Stage {
     trial.judge.read(desk.seen, &terms);
     desk.log(&mut trial.judge);
     desk.note(trial.judge.figures());
+    let beyond = checks::read(desk, trial);
     let reason = if !judged {
         None
     } else if trial.judge.verdict() == Verdict::Worse {
@@ -92,7 +97,8 @@ fn judge(desk: &mut Desk, mut stage: Stage) -> Stage {
     } else if desk.ledger.wanted.is_none() {
         None
     } else {
-        telemetry::guard(desk.seen).map(|why| words::guarded(why, &trial.judge.figures()))
+        let guarded = telemetry::guard(desk.seen).map(|why| words::guarded(why, &trial.judge.figures()));
+        guarded.or(beyond)
     };
     match reason {
         Some(reason) => stages::roll_back(desk, trial.run.clone(), CONTROLLER, reason),

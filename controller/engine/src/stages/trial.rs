@@ -1,6 +1,7 @@
 //! Shifting, Holding, Paused, Undecided: users see the canary, and evidence grows.
 
 use crate::{
+    checks,
     desk::Desk,
     overrule,
     state::{Cause, Pause, Run, Stage, Takeover, Trial},
@@ -68,7 +69,10 @@ fn cause(desk: &Desk, trial: &Trial, held: Option<Cause>) -> Option<(Cause, Stri
         return Some((Cause::Miscalibrated, words::miscalibrated(judge.evidence())));
     }
     let lingers = held == Some(Cause::Suspicion) && !judge.is_calm();
-    (judge.is_suspicious() || lingers).then(|| (Cause::Suspicion, words::suspicious(&judge.figures())))
+    if judge.is_suspicious() || lingers {
+        return Some((Cause::Suspicion, words::suspicious(&judge.figures())));
+    }
+    checks::hold(desk, trial).map(|why| (Cause::Check, why))
 }
 
 /// Why a watched canary may not yet be left alone with everybody.
@@ -191,10 +195,7 @@ fn may_end(desk: &Desk, cause: Option<Cause>) -> bool {
 
 fn late(desk: &mut Desk, trial: Trial) -> Stage {
     let deadline = desk.plan.policy.deadline;
-    let reason = format!(
-        "no verdict within {deadline}: {}",
-        words::waiting(desk.plan, &trial)
-    );
+    let reason = format!("no verdict within {deadline}: {}", missing(desk, &trial));
     match desk.plan.policy.undecided {
         Undecided::Hold => {
             desk.decide(&trial.run, Phase::Undecided, CONTROLLER, reason);
@@ -208,12 +209,17 @@ fn late(desk: &mut Desk, trial: Trial) -> Stage {
     }
 }
 
+/// What a promotion waits for.
+fn missing(desk: &Desk, trial: &Trial) -> String {
+    checks::hold(desk, trial).unwrap_or_else(|| words::waiting(desk.plan, trial))
+}
+
 /// Left by evidence that came after all, or by a person.
 pub(super) fn undecided(desk: &mut Desk, trial: Trial) -> Stage {
     if cause(desk, &trial, None).is_none() && is_promotable(desk, &trial) {
         return promote(desk, trial);
     }
-    let waits = words::waiting(desk.plan, &trial);
+    let waits = missing(desk, &trial);
     desk.say(format!(
         "no verdict within {}; the weight stays: {waits}",
         desk.plan.policy.deadline

@@ -10,7 +10,7 @@ use contract::{
     policy::Policy,
     routes::Backends,
 };
-use engine::{Action, Observation, Plan, Proxy, Readiness, Smoked, State, Step, Table, Told, step};
+use engine::{Action, Checked, Observation, Plan, Proxy, Readiness, Smoked, State, Step, Table, Told, step};
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use rand_distr::{Binomial, Distribution, Poisson, StandardNormal};
 use std::collections::VecDeque;
@@ -26,6 +26,8 @@ const EPOCH: f64 = 1_700_000_000.0;
 const PAST: u64 = 30_000;
 
 pub type Rate = fn(f64) -> f64;
+/// `Err("")`: no answer at all.
+pub type Gauge = fn(f64, f64) -> Result<f64, &'static str>;
 /// Seconds that a request takes: of the seconds since the canary appeared, a standard normal and a uniform number.
 pub type Delay = fn(f64, f64, f64) -> f64;
 
@@ -74,6 +76,8 @@ pub struct World {
     /// Decisions on record, as a history file would have them.
     pub history: Vec<contract::release::Decision>,
     pub orders: Vec<engine::Order>,
+    /// What a check finds: of the seconds since the canary appeared and the weight in force.
+    pub gauge: Gauge,
     clock_ms: u64,
     born_ms: u64,
     process: u64,
@@ -87,6 +91,7 @@ pub struct World {
     silent_since: Option<f64>,
     readiness: Readiness,
     smoked: Vec<Smoked>,
+    checked: Vec<Checked>,
 }
 
 pub fn entry(policy: Policy) -> ServiceEntry {
@@ -130,6 +135,8 @@ impl World {
             silent_since: None,
             readiness: Readiness::Unknown,
             smoked: Vec::new(),
+            checked: Vec::new(),
+            gauge: |_, _| Ok(0.0),
             nature,
         };
         for minute in 0..=WARM_MS / 60_000 {
@@ -361,6 +368,7 @@ impl World {
             }],
             readiness: std::mem::take(&mut self.readiness),
             smoke: std::mem::take(&mut self.smoked),
+            checks: std::mem::take(&mut self.checked),
             orders: std::mem::take(&mut self.orders),
         }
     }
@@ -433,6 +441,16 @@ impl World {
                             outcome: Ok(()),
                         })
                         .collect();
+                }
+                Action::Measure(due) => {
+                    let outcome = (self.gauge)(self.elapsed(), self.table.split.share());
+                    for i in due.iter().filter(|_| outcome != Err("")) {
+                        self.checked.push(Checked {
+                            name: self.plan.policy.judgement.checks[*i].name.clone(),
+                            at: self.now(),
+                            outcome: outcome.map_err(str::to_owned),
+                        });
+                    }
                 }
                 Action::Record(d) => {
                     if self.history.last().is_none_or(|last| last.number < d.number) {
