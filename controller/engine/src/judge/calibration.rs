@@ -14,6 +14,10 @@ use stats::{
 
 /// Chance of widening the margin although the pods are alike: the price is a less watchful release, not a wrong one.
 const CHANCE: f64 = 0.05;
+/// Bad requests of an even half hour that are added to the one seen: a handful of errors says nothing of dispersion.
+const INDEPENDENT: f64 = 20.0;
+/// Dispersion that the largest of three lengths shows by chance with independent requests.
+const EVEN: f64 = 1.15;
 /// Ratio that is tolerated when the pods of stable differ beyond any margin: only gross failures are seen then.
 const WIDEST: f64 = 50.0;
 
@@ -119,10 +123,10 @@ impl Calibration {
 fn phi(manner: &Manner) -> f64 {
     let lengths = manner.noise.found.into_iter().zip(manner.noise.expected);
     let largest = lengths
-        .filter(|(_, expected)| *expected > 0.0)
-        .map(|(found, expected)| found / expected)
+        .map(|(found, expected)| (found + INDEPENDENT) / (expected + INDEPENDENT))
         .fold(1.0, f64::max);
-    1.0 + (largest - 1.0) * f64::from(manner.proxies.max(1))
+    let excess = if largest < EVEN { 0.0 } else { largest - 1.0 };
+    1.0 + excess * f64::from(manner.proxies.max(1))
 }
 
 fn slowness(manner: &Manner) -> f64 {
@@ -150,8 +154,8 @@ mod tests {
     fn manner(pods: [u64; 3]) -> Manner {
         Manner {
             noise: Noise {
-                found: [10.0, 30.0, 0.0],
-                expected: [10.0, 10.0, 0.0],
+                found: [100.0, 340.0, 0.0],
+                expected: [100.0, 100.0, 0.0],
             },
             proxies: 2,
             pods: pods.map(|bad| Arm::new(10_000, bad)).to_vec(),
@@ -168,6 +172,23 @@ mod tests {
         assert_eq!((found.phi, found.spread), (5.0, 0.0));
         assert_eq!(found.phi_at(1.0 / 3.0).get(), 5.0, "the canary as large as a pod");
         assert_eq!(found.phi_at(0.0), Phi::ONE);
+    }
+
+    #[test]
+    fn a_handful_of_errors_and_chance_are_no_dispersion() {
+        let phi_of = |found: f64, expected: f64| {
+            let noise = Noise {
+                found: [found, 0.0, 0.0],
+                expected: [expected, 0.0, 0.0],
+            };
+            let manner = Manner {
+                noise,
+                ..manner([10, 10, 10])
+            };
+            Calibration::of(&plan(), &manner).phi
+        };
+        assert_eq!((phi_of(3.0, 1.5), phi_of(220.0, 200.0)), (1.0, 1.0));
+        assert!(phi_of(600.0, 300.0) > 2.5);
     }
 
     #[test]

@@ -147,8 +147,12 @@ impl Speed {
         }
     }
 
-    /// Requests of both tracks that are slower than stable's p99 was: what a slow canary costs, for the pace.
+    /// Requests of both tracks that are slower than stable's p99 was: what a slow canary costs, for the pace. Nothing is
+    /// known in the warm-up, whose slowness passes.
     pub fn slow(&self) -> Option<Counts> {
+        if self.seen.requests().1 == 0 {
+            return None;
+        }
         let tails = self.process()?.baseline().iter().rev().scan(0.0, |sum, p| {
             *sum += p;
             Some(*sum)
