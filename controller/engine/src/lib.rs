@@ -21,8 +21,8 @@ mod step;
 mod telemetry;
 mod words;
 
-pub use judge::{Entry, Event, Evidence, Outcome, Risk, Tick};
+pub use judge::{Entry, Event, Evidence, Grounds, Outcome, Risk, Tick};
 pub use observation::{Observation, Order, Proxy, Readiness, Smoked, Table, Told};
 pub use plan::{Plan, Version};
 pub use state::{SCHEMA, State};
-pub use step::{Action, Step, step};
+pub use step::{Action, Recorded, Step, step};

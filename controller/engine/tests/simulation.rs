@@ -98,7 +98,7 @@ fn check(world: &World, seen: &Observation, step: &Step) {
                     assert!(force, "falls ask nobody");
                 }
             }
-            Action::Record(d) if d.to == Phase::RollingBack => {
+            Action::Record(d) if d.decision.to == Phase::RollingBack => {
                 let at_zero = world.table.split.is_none();
                 let first = matches!(&step.actions[0], Action::SetSplit { split, .. } if split.is_none());
                 assert!(

@@ -10,7 +10,7 @@ use contract::{
     policy::Policy,
     routes::Backends,
 };
-use engine::{Action, Observation, Plan, Proxy, Readiness, Smoked, State, Step, Table, Told, step};
+use engine::{Action, Observation, Plan, Proxy, Readiness, Recorded, Smoked, State, Step, Table, Told, step};
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use rand_distr::{Binomial, Distribution, Poisson, StandardNormal};
 use std::collections::VecDeque;
@@ -434,7 +434,7 @@ impl World {
                         })
                         .collect();
                 }
-                Action::Record(d) => {
+                Action::Record(Recorded { decision: d, .. }) => {
                     if self.history.last().is_none_or(|last| last.number < d.number) {
                         self.history.push(d.clone());
                     }
