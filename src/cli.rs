@@ -74,6 +74,9 @@ pub struct DemoArgs {
     /// Seed of traffic and faults (threads and clocks still differ from run to run)
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Write everything that the decisions rest on to this file, for `serin replay`
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
     /// One line a change instead of the live view; the default when the output is no terminal
     #[arg(long)]
     pub plain: bool,

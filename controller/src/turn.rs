@@ -9,7 +9,7 @@ use crate::{
     store::Store,
 };
 use contract::{admin::ServiceState, policy::Smoke, release::Status};
-use engine::{Action, Observation, Order, Plan, State, Step, Table};
+use engine::{Action, Grounds, Observation, Order, Plan, State, Step, Table};
 use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -31,6 +31,7 @@ pub(crate) struct Turns {
     seats: BTreeMap<String, Seat>,
     asks: mpsc::Receiver<Ask>,
     statuses: watch::Sender<Vec<Status>>,
+    grounds: watch::Sender<BTreeMap<String, Grounds>>,
     /// Whether the last reading of the services failed, so that a failure is logged once.
     deaf: bool,
     /// Policies that were refused and logged.
@@ -46,6 +47,7 @@ struct Seat {
     table: Option<Table>,
     errands: Errands,
     status: Option<Status>,
+    grounds: Option<Grounds>,
     /// The last failure of an act: it is tried four times a second, and told once.
     told: Option<String>,
 }
@@ -63,6 +65,7 @@ impl Turns {
         at: &Addresses,
         asks: mpsc::Receiver<Ask>,
         statuses: watch::Sender<Vec<Status>>,
+        grounds: watch::Sender<BTreeMap<String, Grounds>>,
     ) -> Turns {
         Turns {
             store,
@@ -71,6 +74,7 @@ impl Turns {
             seats: BTreeMap::new(),
             asks,
             statuses,
+            grounds,
             deaf: false,
             refused: BTreeMap::new(),
         }
@@ -112,6 +116,9 @@ impl Turns {
         for ask in sight.asks {
             ask.unknown();
         }
+        let grounds = self.seats.iter();
+        let grounds = grounds.filter_map(|(name, s)| Some((name.clone(), s.grounds.clone()?)));
+        self.grounds.send_replace(grounds.collect());
         let told: Vec<Status> = self.seats.values().filter_map(|s| s.status.clone()).collect();
         self.statuses.send_if_modified(|before| {
             let changed = *before != told;
@@ -139,15 +146,24 @@ impl Turns {
             let done = seat.act(name, action, &mut self.proxy, &mut self.store).await;
             seat.tell(name, done.err());
         }
-        // 4. Save, last: a crash repeats a turn, never skips one.
+        // 4. Save, last: a crash repeats a turn, never skips one. The log of blocks comes before the state: what stands
+        // twice can be told from what is missing.
+        let kept = self.store.journal(name, &step.journal);
+        seat.tell(
+            name,
+            kept.err()
+                .map(|e| format!("blocks are not logged, a replay will miss them: {e}")),
+        );
         let Step {
             state,
             answers,
             wake,
             status,
+            grounds,
             ..
         } = step;
         seat.state = state;
+        seat.grounds = grounds;
         seat.save(&self.store, name);
         for (ask, answer) in mine.into_iter().zip(answers) {
             ask.answer(answer.map(|()| status.clone()));
@@ -213,6 +229,7 @@ impl Seat {
             table,
             errands: Errands::default(),
             status: None,
+            grounds: None,
             told: None,
         }
     }
@@ -258,9 +275,10 @@ impl Seat {
                     .smoke(&self.plan.canary.endpoints, self.requests(open));
                 Ok(())
             }
-            Action::Record(decision) => {
+            Action::Record(recorded) => {
+                let decision = &recorded.decision;
                 tracing::info!(service = name, from = %decision.from, to = %decision.to, weight = %decision.weight, "{}", decision.reason);
-                let kept = store.record(name, decision);
+                let kept = store.record(name, &recorded.explained());
                 kept.map_err(|e| format!("a decision is not in the history: {e}"))
             }
         }

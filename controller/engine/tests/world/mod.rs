@@ -73,6 +73,8 @@ pub struct World {
     pub top: f64,
     /// Decisions on record, as a history file would have them.
     pub history: Vec<contract::release::Decision>,
+    /// The log of blocks.
+    pub log: Vec<engine::Entry>,
     pub orders: Vec<engine::Order>,
     clock_ms: u64,
     born_ms: u64,
@@ -118,6 +120,7 @@ impl World {
             harm: 0,
             top: 0.0,
             history: Vec::new(),
+            log: Vec::new(),
             orders: Vec::new(),
             clock_ms: WARM_MS,
             born_ms: 0,
