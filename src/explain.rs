@@ -1,5 +1,6 @@
 //! `serin explain`: why, for people who were not there.
 
+mod numbers;
 mod page;
 mod parts;
 

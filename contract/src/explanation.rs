@@ -112,6 +112,9 @@ pub struct Track {
     pub counts: Counts,
     /// Its error rate.
     pub rate: Bounds,
+    /// Judged requests, the bad ones being those without a good answer in time: within 1 s of the canary, within half
+    /// of that of stable. `None`: that is not judged.
+    pub unanswered: Option<Counts>,
     /// p50, p95, p99, the warm-up apart; empty while none are known.
     pub latency: Vec<Quantile>,
 }

@@ -2,7 +2,8 @@
 
 use super::{
     Account,
-    parts::{bar, between, bullet, heading, latency, line, rate, ratio, seconds, times, wrapped},
+    numbers::numbers,
+    parts::{bar, bullet, heading, latency, line, rate, ratio, seconds, times, unanswered, wrapped},
 };
 use crate::{
     figures::{number, percent, time},
@@ -107,7 +108,11 @@ fn fault(e: &Explanation, metric: Metric) -> String {
             e.canary.counts, e.stable.counts
         ),
         Metric::Latency => slower(e),
-        Metric::Unanswered => "too many of its requests have no good answer within 1 s".to_owned(),
+        Metric::Unanswered => format!(
+            "{} of its requests had no good answer within 1 s, and {} of stable's within half of that",
+            e.canary.unanswered.unwrap_or_default(),
+            e.stable.unanswered.unwrap_or_default()
+        ),
     }
 }
 
@@ -151,6 +156,7 @@ fn compared(account: &Account, e: &Explanation) -> String {
     let (stable, canary) = versions(account);
     out += &rate(&format!("stable {stable}"), &e.stable);
     out += &rate(&format!("canary {canary}"), &e.canary);
+    out += &unanswered(e);
     out += &latency(e);
     if let Some(text) = ratio(e) {
         out += &bullet(&text);
@@ -232,7 +238,8 @@ fn silences(e: &Explanation) -> String {
     }
 }
 
-fn name(metric: Metric) -> &'static str {
+/// As a reader knows it.
+pub fn name(metric: Metric) -> &'static str {
     match metric {
         Metric::Errors => "errors",
         Metric::Latency => "latency",
@@ -373,18 +380,15 @@ fn change(account: &Account, e: &Explanation) -> String {
         .promotion
         .iter()
         .filter(|n| n.has < n.needs)
-        .map(|n| {
-            format!(
-                "{} ({:.0} % of it is there)",
-                n.of,
-                view::progress(n.has, n.needs) * 100.0
-            )
-        })
+        .map(|n| format!("{} {:.0} %", n.of, view::progress(n.has, n.needs) * 100.0))
         .collect();
     out += &bullet(&if lacking.is_empty() {
         "For a promotion no evidence is missing.".to_owned()
     } else {
-        format!("A promotion still lacks evidence of {}.", lacking.join(", "))
+        format!(
+            "A promotion needs more evidence; so far there is of {} of what it takes.",
+            lacking.join(", ")
+        )
     });
     if e.traffic.soak_left > 0.0 {
         out += &bullet(&format!("And {} of soak are left.", time(e.traffic.soak_left)));
@@ -402,79 +406,4 @@ fn more_errors(e: &Explanation) -> Option<String> {
         ),
     };
     Some(text)
-}
-
-/// For whoever knows the words.
-fn numbers(e: &Explanation) -> String {
-    let mut out = heading("The same in numbers");
-    let mut row = |name: &str, text: String| out += &line(name, &text);
-    row(
-        "worse",
-        format!("ln M {:.2}, threshold {:.2}", e.log_rollback, e.rollback_at),
-    );
-    for m in &e.metrics {
-        row(
-            &format!("  {}", name(m.metric)),
-            format!(
-                "ln M {:.2}, weight {}, share {}",
-                m.log_evidence,
-                number(m.weight),
-                percent(m.share)
-            ),
-        );
-    }
-    row(
-        "good enough",
-        format!("ln M' {:.2}, threshold {:.2}", e.log_promote, e.promote_at),
-    );
-    let needs: Vec<String> = e
-        .promotion
-        .iter()
-        .map(|n| format!("{} {:.2}", n.of, n.has))
-        .collect();
-    row("  by metric", needs.join(", "));
-    row(
-        "1 canary error",
-        format!("{:+.2} nats to the errors' ln M", e.next_errors.one_adds),
-    );
-    row(
-        "margins",
-        format!(
-            "roll back above {:.4} x + {}, promote below {:.4} x + {}",
-            e.margins.rollback.ratio,
-            percent(e.margins.rollback.absolute),
-            e.margins.promote.ratio,
-            percent(e.margins.promote.absolute)
-        ),
-    );
-    row(
-        "noise",
-        format!(
-            "phi {} (a pod), {} (now); tau {}",
-            number(e.noise.dispersion),
-            number(e.noise.dispersion_now),
-            number(e.noise.pod_spread)
-        ),
-    );
-    if let Some(p) = &e.placebos {
-        row(
-            "placebos",
-            format!(
-                "{}, largest ln M {:.2}, alarm at {:.2}",
-                p.groups, p.largest, p.alarm_at
-            ),
-        );
-    }
-    if let Some(r) = &e.ratio {
-        row("error ratio", between(r, number));
-    }
-    row(
-        "log of blocks",
-        format!("{} events in {} of traffic", e.events, time(e.traffic.seconds)),
-    );
-    out += &wrapped(
-        "All bounds are 95 % anytime bounds: they hold at every look at once.",
-        "  ",
-    );
-    out
 }

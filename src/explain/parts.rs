@@ -91,6 +91,17 @@ pub fn between(bounds: &Bounds, shown: impl Fn(f64) -> String) -> String {
     }
 }
 
+/// Requests without an answer in time, where there are some.
+pub fn unanswered(e: &Explanation) -> String {
+    let counts = [&e.stable, &e.canary].map(|t| t.unanswered.unwrap_or_default());
+    let [stable, canary] = counts;
+    if counts.iter().all(|c| c.bad == 0) {
+        return String::new();
+    }
+    let text = format!("stable {stable} within 0.5 s, canary {canary} within 1 s");
+    line("no good answer", &text)
+}
+
 /// Both tracks' quantiles, one line each.
 pub fn latency(e: &Explanation) -> String {
     let pairs = e.stable.latency.iter().zip(&e.canary.latency);
@@ -104,8 +115,13 @@ pub fn latency(e: &Explanation) -> String {
 
 fn quantile(stable: &Quantile, canary: &Quantile) -> String {
     let one = |q: &Quantile| {
-        let high = q.bounds.high.map_or("more".to_owned(), seconds);
-        format!("{} ({} to {high})", seconds(q.seconds), seconds(q.bounds.low))
+        let low = seconds(q.bounds.low);
+        let bounds = match q.bounds.high.map(seconds) {
+            Some(high) if q.bounds.low <= 0.0 => format!("up to {high}"),
+            Some(high) => format!("{low} to {high}"),
+            None => format!("{low} or more"),
+        };
+        format!("{} ({bounds})", seconds(q.seconds))
     };
     let name = format!("  {} within", percent(stable.p));
     format!("  {name:<NAME$}{:<QUANTILE$}{}\n", one(stable), one(canary))
@@ -147,6 +163,12 @@ pub fn ratio(e: &Explanation) -> Option<String> {
         )),
         (false, None) => None,
     }
+}
+
+/// A setting as somebody has written it.
+pub fn exact(setting: f64) -> String {
+    let text = format!("{setting:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// `2.1 times`

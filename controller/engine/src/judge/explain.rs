@@ -12,7 +12,7 @@ use contract::{
     policy,
 };
 use stats::{
-    Arm, bounds, combine,
+    Arm, Counts, bounds, combine,
     errors::{ErrorProcess, Phi},
     halfplane::{Margin, Rates, Side},
     information::{Outlook, information},
@@ -77,8 +77,8 @@ impl Evidence {
             promote_at: self.promote_at(),
             events: self.events(),
             metrics: self.metric_parts(),
-            stable: self.track(self.totals().stable, |s| &s.seen().stable),
-            canary: self.track(self.totals().canary, |s| &s.seen().canary),
+            stable: self.track(|c| c.stable, |s| &s.seen().stable),
+            canary: self.track(|c| c.canary, |s| &s.seen().canary),
             ratio: self.ratio(setting),
             traffic: traffic(basis, setting),
             margins: self.margins(setting),
@@ -134,9 +134,7 @@ impl Evidence {
             Metric::Latency => Vec::new(),
             Metric::Stalled => {
                 let speed = self.speed();
-                speed.map_or(Vec::new(), |s| {
-                    bets::of_errors(s.stalled(), "unanswered requests")
-                })
+                speed.map_or(Vec::new(), |s| bets::of_errors(s.stalled(), "unanswered"))
             }
         };
         let mut bets: Vec<explanation::Bet> = shares
@@ -150,7 +148,8 @@ impl Evidence {
         bets
     }
 
-    fn track(&self, counts: Arm, histogram: impl Fn(&Speed) -> &Vec<u64>) -> Track {
+    fn track(&self, arm: impl Fn(Counts) -> Arm, histogram: impl Fn(&Speed) -> &Vec<u64>) -> Track {
+        let counts = arm(self.totals());
         let (low, high) = bounds::proportion(counts, DOUBT);
         Track {
             counts: super::shown(counts),
@@ -158,6 +157,7 @@ impl Evidence {
                 low,
                 high: Some(high),
             },
+            unanswered: self.speed().map(|s| super::shown(arm(s.stalled_counts()))),
             latency: self
                 .speed()
                 .map_or(Vec::new(), |speed| quantiles(histogram(speed))),
@@ -402,7 +402,7 @@ mod tests {
         plan::Plan,
     };
     use contract::file::ServiceEntry;
-    use stats::{Counts, latency::Histograms};
+    use stats::latency::Histograms;
 
     const SHARE: f64 = 0.1;
 
