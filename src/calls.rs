@@ -16,7 +16,12 @@ use proxy::contract::{
     release::{Command, Status},
 };
 use serde::de::DeserializeOwned;
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    process::ExitCode,
+    time::Duration,
+};
 
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -71,11 +76,15 @@ fn give(at: &Where, name: &str, command: &Command, cause: Option<&str>) -> Resul
 
 /// Prints a value for scripts.
 pub fn print_json<T: serde::Serialize>(value: &T) -> Result<(), Failure> {
-    println!(
-        "{}",
-        serde_json::to_string_pretty(value).map_err(Failure::refused)?
-    );
+    let text = serde_json::to_string_pretty(value).map_err(Failure::refused)?;
+    print_text(&format!("{text}\n"));
     Ok(())
+}
+
+/// Prints to whoever still reads: `| head` is no failure.
+pub fn print_text(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// A service name as it may stand in a path.

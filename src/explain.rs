@@ -5,7 +5,7 @@ mod page;
 mod parts;
 
 use crate::{
-    calls::{Admin, print_json, segment},
+    calls::{Admin, print_json, print_text, segment},
     cli::{ExplainArgs, Output},
     fail::Failure,
 };
@@ -38,7 +38,7 @@ pub fn main(args: &ExplainArgs) -> Result<ExitCode, Failure> {
     let account = account(&admin, status, args.decision.as_deref())?;
     match args.output {
         Output::Json => print_json(&account)?,
-        Output::Text => print!("{}", dressed(page::page(&account))),
+        Output::Text => print_text(&dressed(page::page(&account))),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,7 @@
 //! `serin replay`: every decision of a log computed again.
 
 use crate::{
-    calls::print_json,
+    calls::{print_json, print_text},
     cli::{Output, ReplayArgs},
     fail::Failure,
     figures::time,
@@ -58,7 +58,7 @@ pub fn main(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     let report = report(&kept);
     match args.output {
         Output::Json => print_json(&report)?,
-        Output::Text => print!("{}", text(&report)),
+        Output::Text => print_text(&text(&report)),
     }
     Ok(ExitCode::from(u8::from(!report.same)))
 }

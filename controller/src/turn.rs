@@ -146,29 +146,12 @@ impl Turns {
             let done = seat.act(name, action, &mut self.proxy, &mut self.store).await;
             seat.tell(name, done.err());
         }
-        // 4. Save, last: a crash repeats a turn, never skips one. The log of blocks comes before the state: what stands
-        // twice can be told from what is missing.
-        let kept = self.store.journal(name, &step.journal);
-        seat.tell(
-            name,
-            kept.err()
-                .map(|e| format!("blocks are not logged, a replay will miss them: {e}")),
-        );
-        let Step {
-            state,
-            answers,
-            wake,
-            status,
-            grounds,
-            ..
-        } = step;
-        seat.state = state;
-        seat.grounds = grounds;
-        seat.save(&self.store, name);
+        // 4. Save, last: a crash repeats a turn, never skips one.
+        let (wake, status, answers) = (step.wake, step.status.clone(), step.answers.clone());
+        seat.keep(&mut self.store, name, step);
         for (ask, answer) in mine.into_iter().zip(answers) {
             ask.answer(answer.map(|()| status.clone()));
         }
-        seat.status = Some(status);
         wake
     }
 
@@ -298,6 +281,16 @@ impl Seat {
         open.iter()
             .filter_map(|i| Some((*i, smoke.get(*i)?.clone())))
             .collect()
+    }
+
+    /// The log of blocks comes before the state: what stands there twice can be told, and what is missing cannot.
+    fn keep(&mut self, store: &mut Store, name: &str, step: Step) {
+        let logged = store.journal(name, &step.journal);
+        let failure = |e| format!("blocks are not logged, and a replay will miss them: {e}");
+        self.tell(name, logged.err().map(failure));
+        self.state = step.state;
+        self.save(store, name);
+        (self.status, self.grounds) = (Some(step.status), step.grounds);
     }
 
     /// Evidence changes once a second, when a second is published; so this writes about once a second, and whoever

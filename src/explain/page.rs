@@ -314,43 +314,50 @@ fn doubts(e: &Explanation) -> String {
 
 fn next(account: &Account, e: &Explanation) -> String {
     let settled = account.decision.as_ref().map(|d| d.to);
-    let mut out = heading(if is_past(settled) {
+    let out = heading(if is_past(settled) {
         "What was to come then"
     } else {
         "What happens next"
     });
-    if settled == Some(Phase::RollingBack) {
-        return out
-            + &bullet(&format!(
-                "Stable serves everybody. This version is not tried again by itself; `serin retry {}` does, with half \
-                 the chance of a wrong decision.",
-                account.service
-            ));
+    out + &match settled {
+        Some(Phase::RollingBack) => bullet(&format!(
+            "Stable serves everybody. This version is not tried again by itself; `serin retry {}` does, with half the \
+             chance of a wrong decision.",
+            account.service
+        )),
+        Some(Phase::Promoting | Phase::Watching | Phase::Succeeded) => {
+            bullet("The canary takes over. While the old version keeps a share, both are compared on.")
+        }
+        _ => worst(e) + &best(e),
     }
-    if matches!(
-        settled,
-        Some(Phase::Promoting | Phase::Watching | Phase::Succeeded)
-    ) {
-        return out
-            + &bullet("The canary takes over. While the old version keeps a share, both are compared on.");
-    }
-    out += &bullet(&match e.outlook.rollback_if_so {
+}
+
+fn worst(e: &Explanation) -> String {
+    bullet(&match e.outlook.rollback_if_so {
         _ if e.is_worse() => "It is rolled back.".to_owned(),
         Some(seconds) => format!(
             "If both go on as they did, it is rolled back for errors in about {}.",
-            time(seconds)
+            about(seconds)
         ),
         None => "If both go on as they did, errors do not lead to a rollback.".to_owned(),
-    });
-    out += &bullet(&match e.outlook.promote_if_same {
+    })
+}
+
+fn best(e: &Explanation) -> String {
+    bullet(&match e.outlook.promote_if_same {
         Some(seconds) if seconds > 0.0 => format!(
             "If it is as good as stable, it is promoted in about {}; sooner when the weight grows.",
-            time(seconds)
+            about(seconds)
         ),
-        Some(_) => "Nothing more is needed to promote it.".to_owned(),
+        Some(_) => "No evidence and no soak is missing for a promotion.".to_owned(),
         None => "When it can be promoted is not in sight yet.".to_owned(),
-    });
-    out
+    })
+}
+
+/// A time that was estimated: more than two digits would promise too much.
+fn about(seconds: f64) -> String {
+    let unit = 10f64.powf(seconds.max(1.0).log10().floor() - 1.0);
+    time((seconds / unit).round() * unit)
 }
 
 /// A decision on the way: what it expected may have come by now, or not.
@@ -386,7 +393,7 @@ fn change(account: &Account, e: &Explanation) -> String {
         "For a promotion no evidence is missing.".to_owned()
     } else {
         format!(
-            "A promotion needs more evidence; so far there is of {} of what it takes.",
+            "A promotion needs more evidence. So far: {} of what it takes.",
             lacking.join(", ")
         )
     });

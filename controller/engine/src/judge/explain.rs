@@ -116,18 +116,17 @@ impl Evidence {
 
     fn silence(&self, metric: Metric) -> Option<Silence> {
         let speed = self.speed().filter(|_| metric == Metric::Latency)?;
-        match speed.process() {
-            None => Some(Silence::Learning),
-            Some(process) => {
-                (process.log_roll() > 0.0 && speed.log_latency() <= 0.0).then_some(Silence::Tolerated)
-            }
-        }
+        let Some(process) = speed.process() else {
+            return Some(Silence::Learning);
+        };
+        let proven = process.log_roll() >= self.rollback_at();
+        (proven && speed.log_latency() <= 0.0).then_some(Silence::Tolerated)
     }
 
     fn bets(&self, metric: Metric, share: f64) -> Vec<explanation::Bet> {
         let shares = match metric {
             Metric::Errors => bets::of_errors(self.errors(), "errors"),
-            Metric::Latency if self.silence(metric).is_none() => self
+            Metric::Latency if self.speed().is_some_and(Speed::counts) => self
                 .speed()
                 .and_then(Speed::process)
                 .map_or(Vec::new(), bets::of_latency),

@@ -89,8 +89,16 @@ impl Speed {
     /// Evidence for "slower", in nats, as far as it matters: proven and estimated to be less than tolerated is kept out
     /// of the verdict. Less than an e-process is one.
     pub fn log_latency(&self) -> f64 {
-        let log = self.latency.log_roll();
-        if log > 0.0 && !self.matters() { 0.0 } else { log }
+        if self.counts() {
+            self.latency.log_roll()
+        } else {
+            0.0
+        }
+    }
+
+    /// Whether the latency has its say in the verdict.
+    pub fn counts(&self) -> bool {
+        self.latency.log_roll() <= 0.0 || self.matters()
     }
 
     pub fn log_stalled(&self) -> f64 {
