@@ -16,7 +16,12 @@ use proxy::contract::{
     release::{Command, Status},
 };
 use serde::de::DeserializeOwned;
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    process::ExitCode,
+    time::Duration,
+};
 
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -69,16 +74,21 @@ fn give(at: &Where, name: &str, command: &Command, cause: Option<&str>) -> Resul
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_json<T: serde::Serialize>(value: &T) -> Result<(), Failure> {
-    println!(
-        "{}",
-        serde_json::to_string_pretty(value).map_err(Failure::refused)?
-    );
+/// Prints a value for scripts.
+pub fn print_json<T: serde::Serialize>(value: &T) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(Failure::refused)?;
+    print_text(&format!("{text}\n"));
     Ok(())
 }
 
+/// Prints to whoever still reads: `| head` is no failure.
+pub fn print_text(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 /// A service name as it may stand in a path.
-fn segment(name: &str) -> Result<&str, Failure> {
+pub fn segment(name: &str) -> Result<&str, Failure> {
     let plain = !name.is_empty()
         && name
             .bytes()
@@ -91,13 +101,14 @@ fn segment(name: &str) -> Result<&str, Failure> {
 }
 
 /// A running Serin: where its admin listener is, and the token.
-struct Admin {
+pub struct Admin {
     address: SocketAddr,
     token: String,
 }
 
 impl Admin {
-    fn find(at: &Where) -> Result<Admin, Failure> {
+    /// By the file, or by address and token file.
+    pub fn find(at: &Where) -> Result<Admin, Failure> {
         if let (Some(address), Some(file)) = (at.admin, &at.token_file) {
             return Ok(Admin {
                 address,
@@ -112,7 +123,8 @@ impl Admin {
         })
     }
 
-    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+    /// The answer to a GET.
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.call(Method::GET, path, Vec::new(), None)
     }
 

@@ -1,7 +1,9 @@
 //! What can be typed: every command, flag and default, with the words of `--help`.
 
+mod look;
 mod study;
 
+pub use look::{ExplainArgs, ReplayArgs};
 pub use study::{PlanArgs, SimulateArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -45,6 +47,10 @@ pub enum Command {
     Simulate(SimulateArgs),
     /// Show where the releases stand
     Status(StatusArgs),
+    /// Say in plain words why something was decided, or what it waits for
+    Explain(ExplainArgs),
+    /// Compute every decision of a log of blocks again, and compare bit for bit
+    Replay(ReplayArgs),
     /// Set the canary's weight by hand; a release under way pauses
     Weight(WeightArgs),
     /// Promote the canary now, whatever the evidence says
@@ -74,6 +80,9 @@ pub struct DemoArgs {
     /// Seed of traffic and faults (threads and clocks still differ from run to run)
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Write everything that the decisions rest on to this file, for `serin replay`
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
     /// One line a change instead of the live view; the default when the output is no terminal
     #[arg(long)]
     pub plain: bool,

@@ -80,7 +80,7 @@ impl Stage {
         let stable = app::spawn(behaviour(STABLE, Fault::None, args.seed))?;
         let canary = app::spawn(behaviour(CANARY, args.fault, args.seed.wrapping_add(1)))?;
         let file = file(stable);
-        let planes = Planes::start_in_memory(text(&file)?)?;
+        let planes = Planes::start_in_memory(text(&file)?, args.record.as_deref())?;
         let uri = format!("http://{}/", planes.proxy.addresses().listen)
             .parse()
             .map_err(Failure::refused)?;

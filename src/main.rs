@@ -6,6 +6,7 @@ mod app;
 mod calls;
 mod cli;
 mod demo;
+mod explain;
 mod fail;
 mod figures;
 mod load;
@@ -13,6 +14,7 @@ mod logs;
 mod ping;
 mod plan;
 mod plane;
+mod replay;
 mod run;
 mod simulate;
 mod view;
@@ -33,6 +35,8 @@ fn main() -> ExitCode {
         Command::Plan(args) => plan::main(&args),
         Command::Simulate(args) => simulate::main(&args),
         Command::Status(args) => calls::status(&args),
+        Command::Explain(args) => explain::main(&args),
+        Command::Replay(args) => replay::main(&args),
         Command::Weight(args) => calls::weight(&args),
         Command::Promote(args) => calls::command(&args, controller::contract::release::Command::Promote),
         Command::Abort(args) => calls::command(&args, controller::contract::release::Command::Abort),

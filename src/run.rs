@@ -60,9 +60,9 @@ impl Planes {
         Planes::join(options, handler, starter, place.state.display().to_string())
     }
 
-    /// With a text in the place of the file, one worker, and nothing on disk.
-    pub fn start_in_memory(text: String) -> Result<Planes, Failure> {
-        let (handler, starter) = controller::prepare_in_memory();
+    /// With a text in the place of the file, one worker, and nothing on disk but the log of blocks if it is wanted.
+    pub fn start_in_memory(text: String, blocks: Option<&Path>) -> Result<Planes, Failure> {
+        let (handler, starter) = controller::prepare_in_memory(blocks).map_err(Failure::refused)?;
         let mut options = proxy::Options::new("the demo's file", plane::random_token());
         options.text = Some(text);
         options.workers = Some(1);

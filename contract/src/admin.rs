@@ -8,10 +8,12 @@
 //! | `GET /services/NAME` | | `ServiceState` |
 //! | `PATCH /services/NAME/annotations` | `{"serin.dev/canary-weight": "5", "key to remove": null}` | `ServiceState` |
 //! | `GET /rollouts`, `GET /rollouts/NAME` | | `[Status]`, `Status` ([`crate::release::Status`]) |
+//! | `GET /rollouts/NAME/explanation` | | [`crate::explanation::Explanation`]; `null` while nothing is judged |
+//! | `GET /rollouts/NAME/decisions/N`, or `…/last` | | [`crate::release::Decision`] with its explanation; `last`: that rests on evidence |
 //! | `POST /rollouts/NAME/command` | [`crate::release::Command`] | `Status` |
 //!
 //! Errors are 400 (malformed), 401 (token), 404 (name), 409 (a command that the phase does not allow), 412 (`if-match` does not name the hash in force), 422
-//! (refused, with every fault), each with a [`Refusal`]. The last two rows are the controller's.
+//! (refused, with every fault), each with a [`Refusal`]. The `/rollouts` rows are the controller's.
 
 use crate::{Fault, annotations::Annotations, file::ServiceEntry};
 use serde::{Deserialize, Serialize};

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod annotations;
 pub mod evidence;
+pub mod explanation;
 pub mod fault;
 pub mod file;
 pub mod latency;

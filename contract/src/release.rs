@@ -1,6 +1,6 @@
 //! Where a release stands: phases, verdicts, decisions, and what a person may ask for.
 
-use crate::Split;
+use crate::{Split, explanation::Explanation};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::fmt;
 
@@ -201,6 +201,9 @@ pub struct Decision {
     pub by: String,
     /// The evidence at that moment.
     pub figures: Figures,
+    /// The same taken apart; only in the history, for a state must stay small.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<Box<Explanation>>,
 }
 
 /// Where a release stands: what `serin status` prints.

@@ -1,17 +1,19 @@
 //! The controller's part of the admin calls: `/rollouts…` ([`contract::admin`]).
 
+use crate::store::{Records, Which};
 use bytes::Bytes;
 use contract::{
     admin::Refusal,
     names::{HEADER_ACTOR, HEADER_CAUSE},
-    release::{Command, Status},
+    release::{Command, Decision, Status},
 };
-use engine::Order;
+use engine::{Grounds, Order};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use serde::Serialize;
-use std::time::Duration;
+use std::{collections::BTreeMap, io, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot, watch},
+    task::spawn_blocking,
     time::timeout,
 };
 
@@ -28,6 +30,8 @@ const NOBODY: &str = "admin";
 #[derive(Clone, Debug)]
 pub struct Handler {
     statuses: watch::Receiver<Vec<Status>>,
+    grounds: watch::Receiver<BTreeMap<String, Grounds>>,
+    records: Records,
     asks: mpsc::Sender<Ask>,
 }
 
@@ -49,8 +53,18 @@ enum Answer {
 type Reply = Result<Response<Bytes>, (StatusCode, String)>;
 
 impl Handler {
-    pub(crate) fn new(statuses: watch::Receiver<Vec<Status>>, asks: mpsc::Sender<Ask>) -> Handler {
-        Handler { statuses, asks }
+    pub(crate) fn new(
+        statuses: watch::Receiver<Vec<Status>>,
+        grounds: watch::Receiver<BTreeMap<String, Grounds>>,
+        records: Records,
+        asks: mpsc::Sender<Ask>,
+    ) -> Handler {
+        Handler {
+            statuses,
+            grounds,
+            records,
+            asks,
+        }
     }
 
     /// The answer, or `None` when the path is none of the controller's.
@@ -62,8 +76,10 @@ impl Handler {
             _ if !rest.is_empty() && !rest.starts_with('/') => return None,
             (&Method::GET, [] | [""]) => json(StatusCode::OK, &*self.statuses.borrow()),
             (&Method::GET, [name]) => self.one(name),
+            (&Method::GET, [name, "explanation"]) => self.explanation(name),
+            (&Method::GET, [name, "decisions", which]) => self.decision(name, which).await,
             (&Method::POST, [name, "command"]) => self.command(name, &request).await,
-            (_, [] | [_]) => wrong_method("GET"),
+            (_, [] | [_] | [_, "explanation"] | [_, "decisions", _]) => wrong_method("GET"),
             (_, [_, "command"]) => wrong_method("POST"),
             _ => Err((
                 StatusCode::NOT_FOUND,
@@ -78,6 +94,35 @@ impl Handler {
         match statuses.iter().find(|s| s.service == name) {
             Some(status) => json(StatusCode::OK, status),
             None => Err(unknown(name)),
+        }
+    }
+
+    /// Made here, and not in the turn that is asked: a turn has better things to do.
+    fn explanation(&self, name: &str) -> Reply {
+        self.one(name)?;
+        let grounds = self.grounds.borrow().get(name).cloned();
+        json(StatusCode::OK, &grounds.map(|g| g.explain()))
+    }
+
+    async fn decision(&self, name: &str, which: &str) -> Reply {
+        self.one(name)?;
+        let Some(wanted) = Which::parse(which) else {
+            let known = format!("`{which}` is no decision; write a number, or `last`");
+            return Err((StatusCode::BAD_REQUEST, known));
+        };
+        let (records, service) = (self.records.clone(), name.to_owned());
+        let found = spawn_blocking(move || records.find(&service, wanted)).await;
+        let found: io::Result<Option<Decision>> = found.unwrap_or_else(|e| Err(io::Error::other(e)));
+        match found {
+            Ok(Some(decision)) => json(StatusCode::OK, &decision),
+            Ok(None) => Err((
+                StatusCode::NOT_FOUND,
+                format!("{name} has no decision {which} on record; GET /rollouts/{name} lists the last ones"),
+            )),
+            Err(e) => Err((
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("the history cannot be read: {e}"),
+            )),
         }
     }
 

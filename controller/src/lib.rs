@@ -9,6 +9,7 @@
 #![deny(missing_docs)]
 
 mod admin;
+pub mod blocks;
 mod client;
 mod measure;
 mod probe;

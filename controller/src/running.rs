@@ -6,7 +6,14 @@ use crate::{
     turn::Turns,
 };
 use contract::release::Status;
-use std::{fmt, io, net::SocketAddr, path::PathBuf, thread};
+use engine::Grounds;
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    thread,
+};
 use tokio::{
     runtime,
     sync::{mpsc, oneshot, watch},
@@ -45,6 +52,7 @@ pub struct Starter {
     store: Store,
     asks: mpsc::Receiver<Ask>,
     statuses: watch::Sender<Vec<Status>>,
+    grounds: watch::Sender<BTreeMap<String, Grounds>>,
 }
 
 /// A running control plane. Dropping it stops it.
@@ -66,20 +74,29 @@ pub fn prepare(options: Options) -> Result<(Handler, Starter), StartError> {
     Ok(with(store))
 }
 
-/// The same without a folder: nothing is kept, and a restart knows nothing.
-pub fn prepare_in_memory() -> (Handler, Starter) {
-    with(Store::Memory)
+/// The same without a folder: nothing is kept, and a restart knows nothing; but the log of blocks goes to a file if
+/// somebody wants it.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn prepare_in_memory(blocks: Option<&Path>) -> Result<(Handler, Starter), StartError> {
+    let store = Store::in_memory(blocks).map_err(|e| StartError {
+        message: format!("{}: {e}", blocks.unwrap_or(Path::new("memory")).display()),
+    })?;
+    Ok(with(store))
 }
 
 fn with(store: Store) -> (Handler, Starter) {
     let (statuses, seen) = watch::channel(Vec::new());
+    let (grounds, known) = watch::channel(BTreeMap::new());
     let (ask, asks) = mpsc::channel(WAITING);
     (
-        Handler::new(seen, ask),
+        Handler::new(seen, known, store.records(), ask),
         Starter {
             store,
             asks,
             statuses,
+            grounds,
         },
     )
 }
@@ -101,7 +118,7 @@ impl Starter {
             .enable_all()
             .build()
             .map_err(StartError::system)?;
-        let turns = Turns::new(self.store, &addresses, self.asks, self.statuses);
+        let turns = Turns::new(self.store, &addresses, self.asks, self.statuses, self.grounds);
         let thread = thread::Builder::new()
             .name("serin-controller".to_owned())
             .spawn(move || {

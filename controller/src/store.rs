@@ -1,13 +1,19 @@
-//! The state folder: one `<service>.state.json` a service, the `history.jsonl` of all decisions, and a lock.
+//! The state folder: one `<service>.state.json` and one log of blocks a service, the `history.jsonl` of all decisions,
+//! and a lock.
 //!
 //! A state file is written beside its place, synced, and renamed, so it is whole or the one before. What cannot be
 //! trusted is set aside and never obeyed; the history then tells which releases have ended already.
 
 mod history;
+mod records;
 
+pub(crate) use records::{Records, Which};
+
+use crate::blocks::Blocks;
 use contract::{annotations::fnv1a, release::Decision};
-use engine::{SCHEMA, State};
+use engine::{Entry, SCHEMA, State};
 use history::History;
+use records::Recent;
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
@@ -25,9 +31,17 @@ const ENDING: &str = ".state.json";
 #[derive(Debug)]
 pub(crate) enum Store {
     /// Nowhere: a demonstration that leaves nothing behind, and runs where nothing can be written.
-    Memory,
+    Memory(Memory),
     /// In a folder of this controller alone.
     Folder(Folder),
+}
+
+/// What is kept while the process lives.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    decisions: Recent,
+    /// Where somebody wants the blocks all the same.
+    blocks: Option<Blocks>,
 }
 
 /// The folder of one controller.
@@ -35,6 +49,7 @@ pub(crate) enum Store {
 pub(crate) struct Folder {
     folder: PathBuf,
     history: History,
+    blocks: Blocks,
     /// Released by the system when the process ends, however it does.
     _lock: File,
 }
@@ -63,10 +78,26 @@ impl Store {
         Folder::open(folder).map(Store::Folder)
     }
 
+    /// Without a folder; the blocks go to a file if there is one.
+    pub fn in_memory(blocks: Option<&Path>) -> io::Result<Store> {
+        Ok(Store::Memory(Memory {
+            decisions: Recent::default(),
+            blocks: blocks.map(Blocks::in_file).transpose()?,
+        }))
+    }
+
+    /// Where decisions can be looked up, from any thread.
+    pub fn records(&self) -> Records {
+        match self {
+            Store::Memory(m) => Records::Memory(m.decisions.clone()),
+            Store::Folder(f) => Records::File(history::path(&f.folder)),
+        }
+    }
+
     /// The saved state of a service, or what can be known without it.
     pub fn load(&mut self, service: &str, now: f64) -> State {
         match self {
-            Store::Memory => State::fresh(),
+            Store::Memory(_) => State::fresh(),
             Store::Folder(f) => f.load(service, now),
         }
     }
@@ -74,7 +105,7 @@ impl Store {
     /// Replaces the saved state.
     pub fn save(&self, service: &str, state: &State) -> io::Result<()> {
         match self {
-            Store::Memory => Ok(()),
+            Store::Memory(_) => Ok(()),
             Store::Folder(f) => f.save(service, state),
         }
     }
@@ -82,9 +113,21 @@ impl Store {
     /// Puts a decision on record.
     pub fn record(&mut self, service: &str, decision: &Decision) -> io::Result<()> {
         match self {
-            Store::Memory => Ok(()),
+            Store::Memory(m) => {
+                m.decisions.keep(service, decision);
+                Ok(())
+            }
             Store::Folder(f) => f.history.append(service, decision),
         }
+    }
+
+    /// Puts what a turn has read into the log of blocks.
+    pub fn journal(&mut self, service: &str, entries: &[Entry]) -> io::Result<()> {
+        let blocks = match self {
+            Store::Memory(m) => m.blocks.as_mut(),
+            Store::Folder(f) => Some(&mut f.blocks),
+        };
+        blocks.map_or(Ok(()), |b| b.append(service, entries))
     }
 }
 
@@ -97,6 +140,7 @@ impl Folder {
         Ok(Folder {
             folder: folder.to_owned(),
             history,
+            blocks: Blocks::in_folder(folder),
             _lock: lock,
         })
     }

@@ -12,7 +12,7 @@ use crate::{
     store::Store,
 };
 use contract::{admin::ServiceState, policy::Smoke, release::Status};
-use engine::{Action, Observation, Order, Plan, State, Step, Table};
+use engine::{Action, Grounds, Observation, Order, Plan, State, Step, Table};
 use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -34,6 +34,7 @@ pub(crate) struct Turns {
     seats: BTreeMap<String, Seat>,
     asks: mpsc::Receiver<Ask>,
     statuses: watch::Sender<Vec<Status>>,
+    grounds: watch::Sender<BTreeMap<String, Grounds>>,
     /// Whether the last reading of the services failed, so that a failure is logged once.
     deaf: bool,
     /// Policies that were refused and logged.
@@ -50,6 +51,7 @@ struct Seat {
     errands: Errands,
     measures: Measures,
     status: Option<Status>,
+    grounds: Option<Grounds>,
     /// The last failure of an act: it is tried four times a second, and told once.
     told: Option<String>,
 }
@@ -67,6 +69,7 @@ impl Turns {
         at: &Addresses,
         asks: mpsc::Receiver<Ask>,
         statuses: watch::Sender<Vec<Status>>,
+        grounds: watch::Sender<BTreeMap<String, Grounds>>,
     ) -> Turns {
         Turns {
             store,
@@ -75,6 +78,7 @@ impl Turns {
             seats: BTreeMap::new(),
             asks,
             statuses,
+            grounds,
             deaf: false,
             refused: BTreeMap::new(),
         }
@@ -116,6 +120,9 @@ impl Turns {
         for ask in sight.asks {
             ask.unknown();
         }
+        let grounds = self.seats.iter();
+        let grounds = grounds.filter_map(|(name, s)| Some((name.clone(), s.grounds.clone()?)));
+        self.grounds.send_replace(grounds.collect());
         let told: Vec<Status> = self.seats.values().filter_map(|s| s.status.clone()).collect();
         self.statuses.send_if_modified(|before| {
             let changed = *before != told;
@@ -144,19 +151,11 @@ impl Turns {
             seat.tell(name, done.err());
         }
         // 4. Save, last: a crash repeats a turn, never skips one.
-        let Step {
-            state,
-            answers,
-            wake,
-            status,
-            ..
-        } = step;
-        seat.state = state;
-        seat.save(&self.store, name);
+        let (wake, status, answers) = (step.wake, step.status.clone(), step.answers.clone());
+        seat.keep(&mut self.store, name, step);
         for (ask, answer) in mine.into_iter().zip(answers) {
             ask.answer(answer.map(|()| status.clone()));
         }
-        seat.status = Some(status);
         wake
     }
 
@@ -218,6 +217,7 @@ impl Seat {
             errands: Errands::default(),
             measures: Measures::default(),
             status: None,
+            grounds: None,
             told: None,
         }
     }
@@ -269,9 +269,10 @@ impl Seat {
                 self.measures.ask(&self.plan, due);
                 Ok(())
             }
-            Action::Record(decision) => {
+            Action::Record(recorded) => {
+                let decision = &recorded.decision;
                 tracing::info!(service = name, from = %decision.from, to = %decision.to, weight = %decision.weight, "{}", decision.reason);
-                let kept = store.record(name, decision);
+                let kept = store.record(name, &recorded.explained());
                 kept.map_err(|e| format!("a decision is not in the history: {e}"))
             }
         }
@@ -291,6 +292,16 @@ impl Seat {
         open.iter()
             .filter_map(|i| Some((*i, smoke.get(*i)?.clone())))
             .collect()
+    }
+
+    /// The log of blocks comes before the state: what stands there twice can be told, and what is missing cannot.
+    fn keep(&mut self, store: &mut Store, name: &str, step: Step) {
+        let logged = store.journal(name, &step.journal);
+        let failure = |e| format!("blocks are not logged, and a replay will miss them: {e}");
+        self.tell(name, logged.err().map(failure));
+        self.state = step.state;
+        self.save(store, name);
+        (self.status, self.grounds) = (Some(step.status), step.grounds);
     }
 
     /// Evidence changes once a second, when a second is published; so this writes about once a second, and whoever

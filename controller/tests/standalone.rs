@@ -5,13 +5,17 @@ mod fake;
 
 use contract::{
     Span,
+    explanation::Explanation,
     policy::{Policy, Smoke, Step},
-    release::Phase,
+    release::{Decision, Phase},
 };
-use controller::Options;
+use controller::{
+    Options, blocks,
+    engine::{Entry, Found, SCHEMA, replay},
+};
 use fake::{Fake, Folder, Mood, Plane};
 use http::Method;
-use std::{fs, thread, time::Duration};
+use std::{fs, path::Path, thread, time::Duration};
 
 /// One step at 20 %, and evidence for everything after that.
 fn at_twenty() -> Policy {
@@ -148,7 +152,9 @@ fn what_cannot_be_trusted_is_set_aside_and_never_obeyed() {
         ),
         (
             "another schema",
-            whole.replacen("{\"schema\":1", "{\"schema\":99", 1).into_bytes(),
+            whole
+                .replacen(&format!("{{\"schema\":{SCHEMA}"), "{\"schema\":99", 1)
+                .into_bytes(),
             "schema is 99",
         ),
         ("no text", vec![0xff, 0xfe, 0x00, 0x0a], "not text"),
@@ -393,4 +399,80 @@ fn a_second_version_starts_at_weight_0_and_a_removed_one_ends_there() {
     fake.script().entry.canary.endpoints.clear();
     let status = plane.until(5.0, |s| s.phase == Phase::Idle && s.taken == Some(0.0));
     assert!(!status.reason.is_empty());
+}
+
+#[test]
+fn a_decision_is_explained_on_record_and_on_demand_and_comes_out_of_the_log_again() {
+    let (fake, folder) = (Fake::start(at_twenty()), Folder::new("explained"));
+    let plane = Plane::start(&fake, &folder.0);
+    plane.until(10.0, |s| s.figures.canary.requests > 100);
+    let (code, body) = plane.call(Method::GET, "/rollouts/echo/explanation", "");
+    let now: Explanation = serde_json::from_str(&body).unwrap();
+    assert_eq!((code, now.traffic.share, now.is_worse()), (200, 0.2, false));
+    assert!(now.canary.counts.requests > 0 && now.outlook.rollback_if_so.is_none());
+
+    fake.script().canary_bad = 0.5;
+    plane.reaches(Phase::RolledBack, 10.0);
+    let (_, body) = plane.call(Method::GET, "/rollouts/echo/explanation", "");
+    assert_eq!(body, "null", "nothing is judged any more");
+    let (_, body) = plane.call(Method::GET, "/rollouts/echo/decisions/last", "");
+    let last: Decision = serde_json::from_str(&body).unwrap();
+    assert_eq!(last.to, Phase::RollingBack, "the last one that rests on evidence");
+    assert!(last.explanation.unwrap().is_worse());
+    for (path, expected) in [("decisions/1", 200), ("decisions/77", 404), ("decisions/x", 400)] {
+        let (code, body) = plane.call(Method::GET, &format!("/rollouts/echo/{path}"), "");
+        assert_eq!(code, expected, "{body}");
+    }
+    assert_eq!(plane.call(Method::GET, "/rollouts/nobody/explanation", "").0, 404);
+    assert_eq!(plane.call(Method::POST, "/rollouts/echo/explanation", "").0, 405);
+
+    let state = fs::read_to_string(folder.file("echo.state.json")).unwrap();
+    assert!(!state.contains("\"explanation\""), "a state stays small");
+    let kept = blocks::read(&folder.file("echo.blocks.jsonl")).unwrap();
+    let found = replay(&kept.entries);
+    let wrong: Vec<_> = found
+        .iter()
+        .filter(|r| !matches!(r.found, Found::Same | Found::Nothing))
+        .map(|r| (r.decision.number, &r.found))
+        .collect();
+    assert!(found.len() >= 4 && wrong.is_empty(), "{wrong:?}");
+}
+
+/// At any moment the log knows what the state rests on: it is written first.
+#[test]
+fn the_log_is_never_behind_the_state_and_a_restart_repeats_what_was_not_saved() {
+    let (fake, folder) = (Fake::start(at_twenty()), Folder::new("log-first"));
+    let plane = Plane::start(&fake, &folder.0);
+    plane.until(10.0, |s| s.figures.canary.requests > 100);
+    let killed = Folder::new("log-killed");
+    // The state first: what is logged meanwhile is what a crash would repeat.
+    fs::copy(folder.file("echo.state.json"), killed.file("echo.state.json")).unwrap();
+    thread::sleep(Duration::from_millis(2200));
+    for name in ["echo.blocks.jsonl", "history.jsonl"] {
+        fs::copy(folder.file(name), killed.file(name)).unwrap();
+    }
+    plane.running.stop();
+    let events = |path: &Path| {
+        let text = fs::read_to_string(path).unwrap();
+        text.matches("\"taken\"").count()
+    };
+    let logged = events(&killed.file("echo.blocks.jsonl"));
+    let plane = Plane::start(&fake, &killed.0);
+    fake.script().canary_bad = 0.5;
+    plane.reaches(Phase::RolledBack, 10.0);
+    plane.running.stop();
+    assert!(events(&killed.file("echo.blocks.jsonl")) > logged);
+    let kept = blocks::read(&killed.file("echo.blocks.jsonl")).unwrap();
+    let held = kept
+        .entries
+        .iter()
+        .filter(|e| matches!(e, Entry::Taken { .. }))
+        .count();
+    assert!(
+        held < events(&killed.file("echo.blocks.jsonl")),
+        "some came twice"
+    );
+    for r in replay(&kept.entries) {
+        assert!(matches!(r.found, Found::Same | Found::Nothing), "{:?}", r.found);
+    }
 }

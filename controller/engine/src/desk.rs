@@ -2,11 +2,11 @@
 
 use crate::{
     checks,
-    judge::{Entry, Judge},
+    judge::{Basis, Entry, Grounds, Judge, Setting},
     observation::{Observation, Table},
     plan::Plan,
     state::{Ledger, Run, Stage, State},
-    step::{Action, Step},
+    step::{Action, Recorded, Step},
     telemetry, words,
 };
 use contract::{
@@ -34,6 +34,8 @@ pub(crate) struct Desk<'a> {
     pub phase: Phase,
     /// Whether this very step began a rollback: no order may undo what its author has not seen.
     pub fell: bool,
+    /// What the evidence of this step is explained by.
+    basis: Option<Basis>,
     /// For the log of blocks, in order.
     journal: Vec<Entry>,
     actions: Vec<Action>,
@@ -49,6 +51,7 @@ impl<'a> Desk<'a> {
             ledger,
             phase,
             fell: false,
+            basis: None,
             journal: Vec::new(),
             actions: Vec::new(),
             answers: Vec::new(),
@@ -78,12 +81,14 @@ impl<'a> Desk<'a> {
             reason,
             by: by.to_owned(),
             figures: self.ledger.figures,
+            explanation: None,
         };
+        let grounds = self.basis.clone().map(|basis| self.grounds(basis));
         self.phase = to;
         self.why = None;
         self.ledger.record(decision.clone());
         self.journal.push(Entry::Decided(Box::new(decision.clone())));
-        self.actions.push(Action::Record(decision));
+        self.actions.push(Action::Record(Recorded { decision, grounds }));
     }
 
     /// Keeps what the judge has read, for the log of blocks.
@@ -105,8 +110,28 @@ impl<'a> Desk<'a> {
     }
 
     /// The evidence as it stands, for what is decided next.
-    pub fn note(&mut self, figures: Figures) {
-        self.ledger.figures = figures;
+    pub fn note(&mut self, judge: &Judge) {
+        self.ledger.figures = judge.figures();
+        self.basis = Some(judge.basis());
+    }
+
+    /// A new run: no evidence yet.
+    pub fn forget(&mut self) {
+        self.ledger.figures = Figures::default();
+        self.basis = None;
+    }
+
+    fn grounds(&self, basis: Basis) -> Grounds {
+        let policy = &self.plan.policy;
+        let soak_left = policy.pacing.soak.as_seconds() - basis.soaked;
+        let setting = Setting {
+            share: self.ledger.wanted.share(),
+            steady: self.ledger.steady_share(),
+            soak_left: soak_left.max(0.0),
+            errors: policy.judgement.errors,
+            slower: policy.judgement.latency.tolerance,
+        };
+        Grounds { basis, setting }
     }
 
     /// The wanted weight is in the table, and every proxy has acknowledged it.
@@ -131,7 +156,9 @@ impl<'a> Desk<'a> {
         }
         let wake = self.wake(&stage);
         let status = self.status(&stage);
+        let grounds = stage.trial().map(|t| self.grounds(t.judge.basis()));
         Step {
+            grounds,
             why: status.reason.clone(),
             status,
             wake,

@@ -4,6 +4,7 @@ mod calibration;
 mod cursor;
 mod event;
 mod evidence;
+mod explain;
 mod outcome;
 pub(crate) mod packed;
 mod reading;
@@ -12,9 +13,11 @@ mod speed;
 
 pub use event::{Entry, Event, Tick};
 pub use evidence::{Evidence, Risk};
+pub use explain::Grounds;
 pub use outcome::Outcome;
 
 pub(crate) use evidence::Metric;
+pub(crate) use explain::{Basis, Setting};
 pub(crate) use outcome::STALL_AGE;
 pub(crate) use reading::Terms;
 pub(crate) use recent::Degraded;
@@ -29,6 +32,7 @@ use stats::{
     Arm, Counts,
     pacing::{self, Sight},
 };
+use std::sync::Arc;
 
 /// Part of the way to a rollback, in nats, below which a suspicion is dropped; it is taken up at a half.
 const CALM: f64 = 0.4;
@@ -37,7 +41,9 @@ const CALM: f64 = 0.4;
 /// in what is known counts nowhere.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Judge {
-    evidence: Evidence,
+    /// Shared with the decisions of a step, which explain themselves only to whoever asks.
+    #[serde(with = "shared")]
+    evidence: Arc<Evidence>,
     streams: Vec<Stream>,
     recent: Recent,
     totals: Counts,
@@ -65,7 +71,7 @@ impl Judge {
     pub fn start(plan: &Plan, risk: Risk, seen: &Observation) -> Judge {
         let (past, start_rate) = before(seen);
         let mut judge = Judge {
-            evidence: Evidence::start(plan, risk, &past),
+            evidence: Arc::new(Evidence::start(plan, risk, &past)),
             streams: Vec::new(),
             recent: Recent::default(),
             totals: Counts::default(),
@@ -88,7 +94,7 @@ impl Judge {
     pub fn follow(&self, plan: &Plan, seen: &Observation) -> Judge {
         let fresh = Judge::start(plan, self.evidence.risk(), seen);
         let judge = Judge {
-            evidence: fresh.evidence.follow(&self.evidence),
+            evidence: Arc::new(Arc::unwrap_or_clone(fresh.evidence).follow(&self.evidence)),
             warm_up: 0,
             journal: Vec::new(),
             ..fresh
@@ -110,6 +116,17 @@ impl Judge {
     /// What was read since this was asked last.
     pub fn journal(&mut self) -> Vec<Entry> {
         std::mem::take(&mut self.journal)
+    }
+
+    /// What an explanation of this moment rests on.
+    pub fn basis(&self) -> Basis {
+        Basis {
+            evidence: self.evidence.clone(),
+            rate: self.rate(),
+            seconds: self.seconds as f64,
+            soaked: self.soaked as f64,
+            warm_up_left: self.warm_up.saturating_sub(self.seconds) as f64,
+        }
     }
 
     /// The evidence itself.
@@ -231,7 +248,7 @@ impl Judge {
     }
 
     fn take(&mut self, event: Event) {
-        self.evidence.apply(&event);
+        Arc::make_mut(&mut self.evidence).apply(&event);
         let n = self.evidence.events();
         self.journal.push(Entry::Taken { n, event });
     }
@@ -241,5 +258,19 @@ fn shown(arm: Arm) -> release::Counts {
     release::Counts {
         requests: arm.n,
         bad: arm.x,
+    }
+}
+
+/// The evidence as it is, saved without its sharing.
+mod shared {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::sync::Arc;
+
+    pub fn serialize<T: Serialize, S: Serializer>(value: &Arc<T>, to: S) -> Result<S::Ok, S::Error> {
+        value.as_ref().serialize(to)
+    }
+
+    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Arc<T>, D::Error> {
+        T::deserialize(from).map(Arc::new)
     }
 }

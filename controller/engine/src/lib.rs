@@ -16,14 +16,16 @@ mod observation;
 mod orders;
 mod overrule;
 mod plan;
+mod replay;
 mod stages;
 mod state;
 mod step;
 mod telemetry;
 mod words;
 
-pub use judge::{Entry, Event, Evidence, Outcome, Risk, Tick};
+pub use judge::{Entry, Event, Evidence, Grounds, Outcome, Risk, Tick};
 pub use observation::{Checked, Observation, Order, Proxy, Readiness, Smoked, Table, Told};
 pub use plan::{Plan, TAIL_ALLOWANCE, Version};
+pub use replay::{Difference, Found, Recomputed, mended, replay};
 pub use state::{SCHEMA, State};
-pub use step::{Action, Step, step};
+pub use step::{Action, Recorded, Step, step};

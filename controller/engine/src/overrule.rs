@@ -12,7 +12,7 @@ use crate::{
 use contract::{
     Split,
     names::{CONTROLLER, FILE},
-    release::{Figures, Phase},
+    release::Phase,
 };
 
 /// Another canary, no canary, or another stable: weight 0 first, and the evidence is gone.
@@ -30,7 +30,7 @@ pub(crate) fn by_plan(desk: &mut Desk, stage: Stage) -> Stage {
     let stable = desk.plan.stable.name.clone();
     let run = Run::new(desk.plan, &desk.ledger);
     desk.want(Split::NONE);
-    desk.note(Figures::default());
+    desk.forget();
     desk.decide(
         &run,
         Phase::Starting,
@@ -56,7 +56,7 @@ fn leave(desk: &mut Desk, run: &Run) -> Stage {
         );
     }
     desk.phase = Phase::Idle;
-    desk.note(Figures::default());
+    desk.forget();
     Stage::Idle
 }
 
@@ -116,7 +116,8 @@ pub(crate) fn pause(desk: &mut Desk, stage: Stage, split: Split, who: &str, reas
     let mut trial = trial(desk, stage);
     trial.judge.weight_changed();
     desk.want(split);
-    desk.note(trial.judge.figures());
+    desk.note(&trial.judge);
+    desk.log(&mut trial.judge);
     desk.decide(&trial.run, Phase::Paused, who, reason.clone());
     Stage::Paused(
         trial,

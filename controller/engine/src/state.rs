@@ -222,7 +222,8 @@ impl Ledger {
     }
 
     /// Keeps a decision, and learns the outcome that it may be.
-    pub fn record(&mut self, decision: Decision) {
+    pub fn record(&mut self, mut decision: Decision) {
+        decision.explanation = None;
         self.number = self.number.max(decision.number);
         match decision.to {
             Phase::RollingBack => self.ended(&decision.release, Ended::RolledBack),
@@ -245,6 +246,18 @@ impl Ledger {
         });
         let surplus = self.pasts.len().saturating_sub(KEPT_PASTS);
         self.pasts.drain(..surplus);
+    }
+
+    /// The canary's share since the evidence began, if it was one; by the decisions, for the evidence keeps none.
+    pub fn steady_share(&self) -> Option<f64> {
+        let begins =
+            |d: &Decision| matches!(d.from, Phase::Starting | Phase::Verifying) || d.to == Phase::Watching;
+        let first = self.decisions.iter().rposition(begins)?;
+        let weight = self.decisions[first].weight;
+        let same = self.decisions[first..]
+            .iter()
+            .all(|d| d.weight.same_share(weight));
+        same.then(|| weight.share())
     }
 
     pub fn past(&self, release: &str) -> Option<&Past> {

@@ -3,7 +3,7 @@
 use crate::{
     checks,
     desk::Desk,
-    judge::Entry,
+    judge::{Entry, Grounds},
     observation::Observation,
     orders, overrule,
     plan::Plan,
@@ -35,6 +35,8 @@ pub struct Step {
     pub why: String,
     /// The same and everything else, for people.
     pub status: Status,
+    /// From which the evidence is explained on demand; `None` while nothing is judged.
+    pub grounds: Option<Grounds>,
 }
 
 /// Something to be done.
@@ -60,7 +62,27 @@ pub enum Action {
     /// Ask for these checks of the policy, by index; the outcomes belong into a later observation.
     Measure(Vec<usize>),
     /// Append to the history, unless the number is there already.
-    Record(Decision),
+    Record(Recorded),
+}
+
+/// A decision and what it rests on. The explanation is made when somebody writes it down: it costs about as much as a
+/// hundred steps, and whoever plays thousands of releases wants none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recorded {
+    /// The decision as the state keeps it.
+    pub decision: Decision,
+    /// `None`: it rests on no evidence.
+    pub grounds: Option<Grounds>,
+}
+
+impl Recorded {
+    /// The decision with its explanation, for the history.
+    pub fn explained(&self) -> Decision {
+        Decision {
+            explanation: self.grounds.as_ref().map(|g| Box::new(g.explain())),
+            ..self.decision.clone()
+        }
+    }
 }
 
 /// Decides what is next. Rollback first: counts are read and judged before anything else is looked at.
@@ -88,7 +110,7 @@ fn judge(desk: &mut Desk, mut stage: Stage) -> Stage {
     };
     trial.judge.read(desk.seen, &terms);
     desk.log(&mut trial.judge);
-    desk.note(trial.judge.figures());
+    desk.note(&trial.judge);
     let beyond = checks::read(desk, trial);
     let reason = if !judged {
         None

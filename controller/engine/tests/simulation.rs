@@ -9,7 +9,7 @@ use contract::{
     policy::Policy,
     release::{Command, Decision, Phase},
 };
-use engine::{Action, Observation, Order, State, Step, step};
+use engine::{Action, Found, Observation, Order, State, Step, mended, replay, step};
 use world::{Nature, World};
 
 const SEEDS: u64 = 12;
@@ -67,9 +67,13 @@ fn turn(world: &mut World, crash: Crash) -> Option<Step> {
         let lived = (world.chance(0.5) as usize + world.chance(0.5) as usize).min(done.actions.len());
         world.act(&done.actions[..lived]);
         world.orders = seen.orders;
+        if lived == done.actions.len() {
+            world.log.extend(done.journal);
+        }
         return None;
     }
     world.act(&done.actions);
+    world.log.extend(done.journal.iter().cloned());
     let saved = serde_json::to_string(&done.state).unwrap();
     let evidence: usize = saved.len() - serde_json::to_string(&done.status.decisions).unwrap().len();
     assert!(
@@ -98,7 +102,7 @@ fn check(world: &World, seen: &Observation, step: &Step) {
                     assert!(force, "falls ask nobody");
                 }
             }
-            Action::Record(d) if d.to == Phase::RollingBack => {
+            Action::Record(d) if d.decision.to == Phase::RollingBack => {
                 let at_zero = world.table.split.is_none();
                 let first = matches!(&step.actions[0], Action::SetSplit { split, .. } if split.is_none());
                 assert!(
@@ -134,7 +138,24 @@ fn run(world: &mut World, crash: Crash, limit: f64) -> Phase {
         }
     }
     check_history(world);
+    check_log(world);
     world.state.phase()
+}
+
+/// Every decision comes out of the log again, wherever turns were cut off.
+fn check_log(world: &World) {
+    let log = mended(world.log.iter().cloned());
+    let found = replay(&log);
+    let decided = found.iter().map(|r| r.decision.number).max();
+    assert_eq!(decided, world.history.last().map(|d| d.number));
+    for r in &found {
+        let same = matches!(r.found, Found::Same | Found::Nothing);
+        assert!(same, "{} of {}: {:?}", r.decision.number, found.len(), r.found);
+    }
+    let fell = found.iter().find(|r| r.decision.to == Phase::RollingBack);
+    if let Some(certain) = fell.and_then(|r| r.certain) {
+        assert_eq!(fell.map(|r| r.events), Some(certain));
+    }
 }
 
 /// Nothing is on record twice, nothing is missing, and what was rolled back got no traffic again.

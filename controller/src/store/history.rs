@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
-    path::Path,
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
 };
 
 /// Its name.
@@ -32,9 +32,24 @@ struct Line {
     decision: Decision,
 }
 
+/// Where the history of a folder is.
+pub(super) fn path(folder: &Path) -> PathBuf {
+    folder.join(FILE)
+}
+
+/// The decisions of one service, oldest first, as far as they can be read.
+pub(super) fn decisions(path: &Path, service: &str) -> io::Result<impl Iterator<Item = Decision>> {
+    let lines = BufReader::new(File::open(path)?).lines().map_while(Result::ok);
+    let service = service.to_owned();
+    Ok(lines
+        .filter_map(|line| serde_json::from_str::<Line>(&line).ok())
+        .filter(move |line| line.service == service)
+        .map(|line| line.decision))
+}
+
 impl History {
     pub fn open(folder: &Path) -> io::Result<History> {
-        let path = folder.join(FILE);
+        let path = path(folder);
         let mut file = OpenOptions::new()
             .create(true)
             .read(true)
@@ -67,7 +82,8 @@ impl History {
         Ok(history)
     }
 
-    fn note(&mut self, line: Line) {
+    fn note(&mut self, mut line: Line) {
+        line.decision.explanation = None;
         let last = self.last.entry(line.service.clone()).or_default();
         *last = (*last).max(line.decision.number);
         let known = self.read.entry(line.service).or_default();
@@ -82,7 +98,7 @@ impl History {
         self.read.remove(service).unwrap_or_default()
     }
 
-    /// Appends a decision, unless its number is on record: then a turn is being repeated.
+    /// Appends a decision with its explanation, unless its number is on record: then a turn is being repeated.
     pub fn append(&mut self, service: &str, decision: &Decision) -> io::Result<()> {
         if self
             .last

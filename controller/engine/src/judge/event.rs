@@ -9,6 +9,13 @@ use stats::{Arm, Counts};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Entry {
+    /// Whoever keeps the log has opened it: what follows was written by this program.
+    Written {
+        /// Name and version.
+        by: String,
+        /// The service that it is about.
+        service: String,
+    },
     /// Evidence begins: of a run, or of the watch after it.
     Begun {
         /// The evidence before its first event, as one word: [`Evidence::of_word`](super::Evidence::of_word).

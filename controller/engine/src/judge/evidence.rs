@@ -112,6 +112,12 @@ impl Evidence {
         }
     }
 
+    /// Of the first run of a plan without a past.
+    #[cfg(test)]
+    pub(crate) fn of_nothing(plan: &Plan) -> Evidence {
+        Evidence::start(plan, Risk::of(plan, 0), &Past::default())
+    }
+
     /// Fresh counts, the capital of `before`.
     pub(crate) fn follow(self, before: &Evidence) -> Evidence {
         let metrics = before.parts();

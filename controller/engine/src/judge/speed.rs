@@ -96,8 +96,16 @@ impl Speed {
     /// Evidence for "slower", in nats, as far as it matters: proven and estimated to be less than tolerated is kept out
     /// of the verdict. Less than an e-process is one.
     pub fn log_latency(&self) -> f64 {
-        let log = self.latency.log_roll();
-        if log > 0.0 && !self.matters() { 0.0 } else { log }
+        if self.counts() {
+            self.latency.log_roll()
+        } else {
+            0.0
+        }
+    }
+
+    /// Whether the latency has its say in the verdict.
+    pub fn counts(&self) -> bool {
+        self.latency.log_roll() <= 0.0 || self.matters()
     }
 
     pub fn log_stalled(&self) -> f64 {
@@ -255,15 +263,17 @@ fn average(buckets: &[u64], of: impl Fn(f64) -> f64) -> f64 {
     sum / requests
 }
 
+/// Within a bucket by ratio; the overflow has no upper edge. `None` without requests.
+pub(super) fn quantile_seconds(buckets: &[u64], p: f64) -> Option<f64> {
+    let (bucket, part) = quantile(buckets, p)?;
+    let edge = edge_seconds(bucket.min(buckets.len().saturating_sub(2)));
+    let overflow = bucket + 1 >= buckets.len();
+    let part = if overflow { 0.0 } else { part - 1.0 };
+    Some(edge * 2f64.powf(part / BUCKETS_PER_OCTAVE))
+}
+
 fn quantiles(buckets: &[u64]) -> Option<Quantiles> {
-    let at = |p: f64| {
-        let (bucket, part) = quantile(buckets, p)?;
-        // Within a bucket by ratio; the overflow has no upper edge.
-        let edge = edge_seconds(bucket.min(buckets.len().saturating_sub(2)));
-        let overflow = bucket + 1 >= buckets.len();
-        let part = if overflow { 0.0 } else { part - 1.0 };
-        Some(edge * 2f64.powf(part / BUCKETS_PER_OCTAVE))
-    };
+    let at = |p: f64| quantile_seconds(buckets, p);
     Some(Quantiles {
         p50: at(0.5)?,
         p95: at(0.95)?,

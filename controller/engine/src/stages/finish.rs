@@ -23,7 +23,7 @@ pub(super) fn promoting(desk: &mut Desk, trial: Trial, how: Takeover) -> Stage {
     );
     desk.decide(&trial.run, Phase::Watching, CONTROLLER, reason);
     let judge = trial.judge.follow(desk.plan, desk.seen);
-    desk.note(judge.figures());
+    desk.note(&judge);
     Stage::Watching(Trial { judge, ..trial })
 }
 

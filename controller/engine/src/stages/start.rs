@@ -11,7 +11,7 @@ use crate::{
 use contract::{
     Split,
     names::{CONTROLLER, FILE},
-    release::{Figures, Phase},
+    release::Phase,
 };
 
 /// Rounds of smoke requests that may fail in a row: at four rounds a second this is time for a slow start.
@@ -83,7 +83,7 @@ fn stable(desk: &Desk) -> String {
 /// A new run: weight 0 first, whatever stands there.
 pub(crate) fn begin(desk: &mut Desk, run: Run, by: &str, reason: String) -> Stage {
     desk.want(Split::NONE);
-    desk.note(Figures::default());
+    desk.forget();
     desk.decide(&run, Phase::Starting, by, reason);
     Stage::Starting(run)
 }

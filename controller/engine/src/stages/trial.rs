@@ -22,7 +22,7 @@ const ROUNDING: f64 = 1.0 - 1e-3;
 
 /// The first weight: by the budget, as if every canary request failed; or the first plain step.
 pub(super) fn first(desk: &mut Desk, run: Run) -> Stage {
-    let trial = overrule::begin(
+    let mut trial = overrule::begin(
         desk,
         Run {
             verified: true,
@@ -35,7 +35,8 @@ pub(super) fn first(desk: &mut Desk, run: Run) -> Stage {
         None => Split::of_share(desk.plan.pace.first(rate), DEFAULT_TOTAL),
     };
     desk.want(weight);
-    desk.note(trial.judge.figures());
+    desk.note(&trial.judge);
+    desk.log(&mut trial.judge);
     let reason = format!("the canary answers: first weight {weight} at about {rate:.0} requests/s");
     desk.decide(&trial.run, Phase::Shifting, CONTROLLER, reason);
     Stage::Shifting(trial)

@@ -10,7 +10,9 @@ use contract::{
     policy::Policy,
     routes::Backends,
 };
-use engine::{Action, Checked, Observation, Plan, Proxy, Readiness, Smoked, State, Step, Table, Told, step};
+use engine::{
+    Action, Checked, Observation, Plan, Proxy, Readiness, Recorded, Smoked, State, Step, Table, Told, step,
+};
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use rand_distr::{Binomial, Distribution, Poisson, StandardNormal};
 use std::collections::VecDeque;
@@ -75,6 +77,8 @@ pub struct World {
     pub top: f64,
     /// Decisions on record, as a history file would have them.
     pub history: Vec<contract::release::Decision>,
+    /// The log of blocks.
+    pub log: Vec<engine::Entry>,
     pub orders: Vec<engine::Order>,
     /// What a check finds: of the seconds since the canary appeared and the weight in force.
     pub gauge: Gauge,
@@ -123,6 +127,7 @@ impl World {
             harm: 0,
             top: 0.0,
             history: Vec::new(),
+            log: Vec::new(),
             orders: Vec::new(),
             clock_ms: WARM_MS,
             born_ms: 0,
@@ -452,7 +457,7 @@ impl World {
                         });
                     }
                 }
-                Action::Record(d) => {
+                Action::Record(Recorded { decision: d, .. }) => {
                     if self.history.last().is_none_or(|last| last.number < d.number) {
                         self.history.push(d.clone());
                     }
