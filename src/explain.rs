@@ -64,7 +64,9 @@ fn release(admin: &Admin, name: Option<&str>) -> Result<Status, Failure> {
     let names: Vec<String> = all.iter().map(|s| s.service.clone()).collect();
     match (all.pop(), all.is_empty()) {
         (Some(only), true) => Ok(only),
-        (None, _) => Err(Failure::refused("no service is configured")),
+        (None, _) => Err(Failure::refused(
+            "no service is known yet; `serin status` lists them",
+        )),
         (Some(_), false) => Err(Failure::usage(format!("say which service: {}", names.join(", ")))),
     }
 }

@@ -92,6 +92,8 @@ fn a_release_is_explained_while_it_lasts_and_after_its_rollback() {
     let ports = [listen, signals, admin];
     let run = Run::start(ports, &file(ports, 1, &[stable], &[canary], &[], QUICK));
     let users = Users::start(run.listen, 200.0, 8);
+    // Before its first turn the controller knows of no service.
+    run.wait_phase(&["Shifting"], Duration::from_secs(20));
     until("the canary was judged", Duration::from_secs(20), || {
         let now = json(&run, &[]);
         let requests = now["explanation"]["canary"]["counts"]["requests"].as_u64();
