@@ -2,7 +2,7 @@
 
 mod study;
 
-pub use study::{PlanArgs, SimulateArgs};
+pub use study::{PlanArgs, Reference, SimulateArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use proxy::contract::Span;

@@ -5,7 +5,7 @@ use controller::{
     contract::{
         Span, fault,
         file::ServiceEntry,
-        policy::{Margin, Policy, Step},
+        policy::{Margin, Noise, Policy, Step},
         routes::Backends,
     },
     engine::Plan,
@@ -34,15 +34,41 @@ pub fn read(file: Option<&Path>) -> Result<Policy, Failure> {
     }
 }
 
-/// As the reference figures were measured: no tolerance, a rise each second, soak of a minute, no watch.
-pub fn reference(mut policy: Policy) -> Policy {
+/// As the reference figures were measured: errors alone, no tolerance, no warm-up, a rise each second, soak of a minute,
+/// no watch.
+pub fn reference(policy: Policy) -> Policy {
+    let mut policy = unwatched(errors_only(policy));
     policy.judgement.errors.rollback = Margin {
         ratio: 1.0,
         absolute: 0.0,
     };
+    policy.judgement.noise = Noise {
+        dispersion: false,
+        pod_spread: false,
+        placebos: false,
+    };
+    policy.judgement.warm_up = Span::seconds(0);
     policy.pacing.interval = Span::seconds(1);
     policy.pacing.soak = Span::seconds(60);
+    policy
+}
+
+/// Neither slowness nor hangs are judged.
+pub fn errors_only(mut policy: Policy) -> Policy {
+    policy.judgement.latency.enabled = false;
+    policy
+}
+
+/// A promotion is the end.
+pub fn unwatched(mut policy: Policy) -> Policy {
     policy.promotion.watch = Span::seconds(0);
+    policy
+}
+
+/// What stable shows of itself changes nothing; the placebos go on watching.
+pub fn uncalibrated(mut policy: Policy) -> Policy {
+    policy.judgement.noise.dispersion = false;
+    policy.judgement.noise.pod_spread = false;
     policy
 }
 
