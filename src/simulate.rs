@@ -133,7 +133,8 @@ fn scenes(args: &SimulateArgs, policy: &Policy) -> Vec<Scene> {
 }
 
 fn rivals(args: &SimulateArgs) -> Vec<Threshold> {
-    if args.alone {
+    // A model has its own weights.
+    if args.alone || !args.weight.is_empty() {
         Vec::new()
     } else {
         or(&args.rival, &[Threshold::flagger(), Threshold::argo()])

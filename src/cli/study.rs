@@ -72,7 +72,7 @@ pub struct SimulateArgs {
     /// `flagger`, `argo`, or words that change flagger's: `interval=1m` between checks, `success=99` percent below which
     /// a check fails, `p99=500ms` above which it fails (or `none`), `failures=5` that make it roll back, weights `first=5`, `step=5` and `max=50` percent, `checks=1`
     /// for each weight, `late=1` checks from decision to rollback; with commas between.
-    #[arg(long, value_name = "MODEL", conflicts_with_all = ["aa", "alone"])]
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["aa", "alone", "weight"])]
     pub rival: Vec<Threshold>,
     /// Serin only
     #[arg(long)]
@@ -92,10 +92,10 @@ pub struct SimulateArgs {
     /// A/A instead: false rollbacks of a healthy canary at fixed weights, by errors alone
     #[arg(long)]
     pub aa: bool,
-    /// A/A with every metric of the policy: five times as long
+    /// A/A with every metric of the policy: twice as long
     #[arg(long, requires = "aa")]
     pub all_metrics: bool,
-    /// Fixed weights, percent: nothing is promoted then [default: growing ones; with --aa: 1,5,10,50]
+    /// Fixed weights of Serin alone, percent: nothing is promoted then [default: growing ones; with --aa: 1,5,10,50]
     #[arg(long, value_name = "PERCENT", value_delimiter = ',', value_parser = weight)]
     pub weight: Vec<f64>,
     /// Threads [default: all cores]

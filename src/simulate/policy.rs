@@ -37,15 +37,10 @@ pub fn read(file: Option<&Path>) -> Result<Policy, Failure> {
 /// As the reference figures were measured: errors alone, no tolerance, no warm-up, a rise each second, soak of a minute,
 /// no watch.
 pub fn reference(policy: Policy) -> Policy {
-    let mut policy = unwatched(errors_only(policy));
+    let mut policy = unwatched(noiseless(errors_only(policy)));
     policy.judgement.errors.rollback = Margin {
         ratio: 1.0,
         absolute: 0.0,
-    };
-    policy.judgement.noise = Noise {
-        dispersion: false,
-        pod_spread: false,
-        placebos: false,
     };
     policy.judgement.warm_up = Span::seconds(0);
     policy.pacing.interval = Span::seconds(1);
@@ -56,6 +51,16 @@ pub fn reference(policy: Policy) -> Policy {
 /// Neither slowness nor hangs are judged.
 pub fn errors_only(mut policy: Policy) -> Policy {
     policy.judgement.latency.enabled = false;
+    policy
+}
+
+/// What stable shows of itself is not looked at.
+pub fn noiseless(mut policy: Policy) -> Policy {
+    policy.judgement.noise = Noise {
+        dispersion: false,
+        pod_spread: false,
+        placebos: false,
+    };
     policy
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The prototype judges errors alone, allows for no noise, and has no watch after a promotion. The engine judges latency
 //! and hangs too, and allows for what stable shows of its noise; its watch is left out. Where that moves the median, the
-//! engine without latency is shown beside it.
+//! engine without latency is shown beside it, and without the allowance for noise besides.
 
 mod figures;
 
@@ -41,8 +41,10 @@ pub struct Line {
     pub ratio: Option<f64>,
     /// Whether that is beyond 15 %.
     pub is_far: bool,
-    /// The engine without latency, where the median is far.
+    /// The engine without latency, and without what allows for noise besides, where the median is far.
     pub errors_only: Option<Row>,
+    /// See `errors_only`.
+    pub noiseless: Option<Row>,
 }
 
 /// Every line of the prototype's table that is wanted.
@@ -59,10 +61,13 @@ pub fn lines(
         .filter(|(f, row)| is_far(f, row))
         .map(|(f, _)| *f)
         .collect();
-    let (errors_only, more) = play(&policy::errors_only(policy.clone()), &far, rules)?;
-    let mut errors_only = errors_only.into_iter();
-    let lines = pairs().map(|(f, row)| line(f, row, &mut errors_only)).collect();
-    Ok((lines, cost.plus(more)))
+    let errors_only = policy::errors_only(policy);
+    let noiseless = policy::noiseless(errors_only.clone());
+    let (errors_only, more) = play(&errors_only, &far, rules)?;
+    let (noiseless, most) = play(&noiseless, &far, rules)?;
+    let mut others = errors_only.into_iter().zip(noiseless);
+    let lines = pairs().map(|(f, row)| line(f, row, &mut others)).collect();
+    Ok((lines, cost.plus(more).plus(most)))
 }
 
 fn play(policy: &Policy, figures: &[Figures], rules: &Rules) -> Result<(Vec<Row>, Cost), Failure> {
@@ -73,14 +78,16 @@ fn play(policy: &Policy, figures: &[Figures], rules: &Rules) -> Result<(Vec<Row>
     Ok(contest(&scenes, &[serin], rules))
 }
 
-fn line(figures: &Figures, row: &Row, errors_only: &mut impl Iterator<Item = Row>) -> Line {
+fn line(figures: &Figures, row: &Row, others: &mut impl Iterator<Item = (Row, Row)>) -> Line {
     let is_far = is_far(figures, row);
+    let (errors_only, noiseless) = if is_far { others.next() } else { None }.unzip();
     Line {
         prototype: *figures,
         serin: row.clone(),
         ratio: ratio(figures, row),
         is_far,
-        errors_only: if is_far { errors_only.next() } else { None },
+        errors_only,
+        noiseless,
     }
 }
 
@@ -111,8 +118,12 @@ pub fn text(lines: &[Line]) -> String {
             ratio(f, &line.serin),
             if line.is_far { "  BEYOND 15 %" } else { "" },
         );
-        if let Some(row) = &line.errors_only {
-            let _ = write!(out, "{:<62}", "                latency off");
+        for (what, row) in [
+            ("latency off", &line.errors_only),
+            ("and noise off", &line.noiseless),
+        ] {
+            let Some(row) = row else { continue };
+            let _ = write!(out, "{:<62}", format!("{:>16}{what}", ""));
             out += &tail(
                 row,
                 ratio(f, row),
