@@ -4,7 +4,7 @@ mod look;
 mod study;
 
 pub use look::{ExplainArgs, ReplayArgs};
-pub use study::{PlanArgs, SimulateArgs};
+pub use study::{PlanArgs, Reference, SimulateArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use proxy::contract::Span;

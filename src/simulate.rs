@@ -4,9 +4,14 @@
 //! output depends on the arguments alone, not on threads or clocks.
 
 mod contest;
+mod draw;
+mod durations;
 mod end;
+mod ledger;
 mod matrix;
+mod pods;
 mod policy;
+mod reference;
 mod release;
 mod rivals;
 mod sheet;
@@ -19,11 +24,11 @@ pub use rivals::Threshold;
 pub use worlds::World;
 
 use crate::{
-    cli::{Output, SimulateArgs},
+    cli::{Output, Reference, SimulateArgs},
     fail::Failure,
 };
 use clap::ValueEnum;
-use contest::{Cost, Player, Rules, contest};
+use contest::{Cost, Player, Row, Rules, contest};
 use controller::contract::policy::Policy;
 use matrix::Grid;
 use serde::Serialize;
@@ -44,58 +49,92 @@ const AA_WEIGHTS: [f64; 4] = [1.0, 5.0, 10.0, 50.0];
 /// `serin simulate`
 pub fn main(args: &SimulateArgs) -> Result<ExitCode, Failure> {
     let mut policy = policy::read(args.policy.as_deref())?;
-    if args.reference {
+    if args.reference == Some(Reference::Plain) {
         policy = policy::reference(policy);
     }
-    if args.aa {
-        aa(args, &policy)
-    } else {
-        worlds(args, policy)
+    if args.uncalibrated {
+        policy = policy::uncalibrated(policy);
+    }
+    match args.reference {
+        _ if args.aa => aa(args, policy),
+        Some(Reference::Defaults) => defaults(args, &policy),
+        _ => worlds(args, &policy),
     }
 }
 
-fn worlds(args: &SimulateArgs, policy: Policy) -> Result<ExitCode, Failure> {
-    let serin = Player::Serin(Box::new(policy::plan(policy)?));
-    let rivals = rivals(args).into_iter().map(Player::Threshold);
-    let players: Vec<Player> = std::iter::once(serin).chain(rivals).collect();
+fn worlds(args: &SimulateArgs, policy: &Policy) -> Result<ExitCode, Failure> {
     let began = Instant::now();
-    let (rows, cost) = contest(&scenes(args), &players, &rules(args));
+    let (mut rows, mut cost) = (Vec::new(), Cost::default());
+    for weight in weights(args) {
+        let fixed = weight.map_or(policy.clone(), |w| policy::fixed(policy.clone(), w));
+        let serin = Player::Serin(Box::new(policy::plan(fixed)?));
+        let rivals = rivals(args).into_iter().map(Player::Threshold);
+        let players: Vec<Player> = std::iter::once(serin).chain(rivals).collect();
+        let (more, spent) = contest(&scenes(args, policy), &players, &rules(args));
+        rows.extend(more.into_iter().map(|row| Row { weight, ..row }));
+        cost = cost.plus(spent);
+    }
     show(args, &rows, || table::text(&rows, &rules(args)))?;
     report(&cost, began);
     Ok(ExitCode::SUCCESS)
 }
 
-fn aa(args: &SimulateArgs, policy: &Policy) -> Result<ExitCode, Failure> {
+fn aa(args: &SimulateArgs, policy: Policy) -> Result<ExitCode, Failure> {
     let grid = Grid {
         baselines: or(&args.baseline, &AA_BASELINES),
         rps: or(&args.rps, &AA_RPS),
         weights: or(&args.weight, &AA_WEIGHTS),
     };
+    let policy = if args.all_metrics {
+        policy
+    } else {
+        policy::errors_only(policy)
+    };
     let began = Instant::now();
-    let (cells, cost) = matrix::cells(policy, &grid, &rules(args))?;
+    let (cells, cost) = matrix::cells(&policy, &grid, &rules(args))?;
     show(args, &cells, || matrix::text(&cells))?;
     report(&cost, began);
     let broken = cells.iter().any(matrix::Cell::is_broken);
     Ok(ExitCode::from(u8::from(broken)))
 }
 
-fn scenes(args: &SimulateArgs) -> Vec<Scene> {
+fn defaults(args: &SimulateArgs, policy: &Policy) -> Result<ExitCode, Failure> {
+    let began = Instant::now();
+    let wanted = |line: &reference::Figures| {
+        let worlds = args.world.is_empty() || args.world.contains(&line.world);
+        worlds && (args.rps.is_empty() || args.rps.contains(&line.rps))
+    };
+    let (lines, cost) = reference::lines(policy, wanted, &rules(args))?;
+    show(args, &lines, || reference::text(&lines))?;
+    report(&cost, began);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `None`: as the policy has it.
+fn weights(args: &SimulateArgs) -> Vec<Option<f64>> {
+    let fixed: Vec<Option<f64>> = args.weight.iter().copied().map(Some).collect();
+    or(&fixed, &[None])
+}
+
+fn scenes(args: &SimulateArgs, policy: &Policy) -> Vec<Scene> {
     let worlds = or(&args.world, World::value_variants());
+    let margin = policy.judgement.errors.promote;
     let mut all = Vec::new();
     for rps in or(&args.rps, &RPS) {
         for baseline in or(&args.baseline, &BASELINES) {
-            all.extend(worlds.iter().map(|world| Scene {
-                world: *world,
-                rps,
-                baseline,
-            }));
+            all.extend(
+                worlds
+                    .iter()
+                    .map(|world| Scene::new(*world, rps, baseline, margin)),
+            );
         }
     }
     all
 }
 
 fn rivals(args: &SimulateArgs) -> Vec<Threshold> {
-    if args.alone {
+    // A model has its own weights.
+    if args.alone || !args.weight.is_empty() {
         Vec::new()
     } else {
         or(&args.rival, &[Threshold::flagger(), Threshold::argo()])

@@ -21,7 +21,7 @@ fn rows(arguments: &[&str]) -> Vec<Value> {
 #[test]
 fn one_seed_gives_one_result_whatever_the_threads() {
     let run = |seed: &str, threads: &str| {
-        let worlds = "healthy,5%,late,private-bursts,pod-spread,gaps";
+        let worlds = "healthy,5%,late,private-bursts,pod-spread,gaps,latency,hang";
         let arguments = [
             "--runs",
             "7",
@@ -177,12 +177,90 @@ fn healthy_canaries_are_rolled_back_no_more_often_than_alpha() {
     ];
     let runs: &[&str] = if all() { &["--runs", "2000"] } else { &sample };
     for kind in [&["--aa", "--reference"][..], &["--aa"]] {
-        let done = simulate(&[kind, runs].concat());
-        let told = String::from_utf8(done.stdout).unwrap();
-        assert_eq!(done.status.code(), Some(0), "{told}");
-        assert_eq!(told.lines().count(), if all() { 37 } else { 3 });
-        println!("{kind:?}\n{told}");
+        check_matrix(&[kind, runs].concat(), if all() { 37 } else { 3 });
     }
+    // Every metric costs twice the time: of these a sample always.
+    check_matrix(&[&["--aa", "--all-metrics"], &sample[..]].concat(), 3);
+}
+
+fn check_matrix(arguments: &[&str], lines: usize) {
+    let done = simulate(arguments);
+    let told = String::from_utf8(done.stdout).unwrap();
+    assert_eq!(done.status.code(), Some(0), "{told}");
+    assert_eq!(told.lines().count(), lines);
+    println!("{arguments:?}\n{told}");
+}
+
+/// World and fixed weight, percent; least share of them rolled back, and the longest median, seconds.
+const WORSE: [(&str, &str, f64, f64); 4] = [
+    ("latency", "10", 1.0, 110.0),
+    ("tail", "10", 1.0, 120.0),
+    ("hang", "20", 1.0, 10.0),
+    ("slow", "5", 1.0, 60.0),
+];
+
+#[test]
+fn slow_and_silent_canaries_are_found_soon() {
+    for (world, weight, least, longest) in WORSE {
+        let weighted = ["--world", world, "--weight", weight, "--runs", "40", "--alone"];
+        let row = &rows(&weighted)[0];
+        let of = |key: &str| row[key].as_f64().unwrap();
+        assert!(of("found") >= least * of("runs"), "{row}");
+        assert!(of("medianSeconds") <= longest, "{row}");
+        assert_eq!(row["isSlower"], true);
+        assert_eq!(of("slowMean") > 0.0, world != "hang", "{row}");
+    }
+}
+
+/// With what stable shows of its noise, chance is allowed for; without, the placebos alarm.
+#[test]
+fn noise_of_stable_is_allowed_for_or_at_least_noticed() {
+    let noisy = [
+        "--world",
+        "private-bursts",
+        "--baseline",
+        "0.01",
+        "--weight",
+        "10",
+        "--hours",
+        "0.5",
+        "--runs",
+        "40",
+        "--alone",
+    ];
+    let row = &rows(&noisy)[0];
+    assert!(row["falseRollbacks"].as_u64().unwrap() <= 2, "{row}");
+    assert!(row["miscalibrated"].as_u64().unwrap() <= 2, "{row}");
+    let row = &rows(&[&noisy[..], &["--uncalibrated"]].concat())[0];
+    assert!(row["miscalibrated"].as_u64().unwrap() >= 30, "{row}");
+}
+
+#[test]
+fn the_promotion_margin_is_kept() {
+    let row = &rows(&["--world", "margin", "--rps", "1000", "--runs", "100", "--alone"])[0];
+    // A chance of 5 % makes 13 or more of 100 in one of a thousand tests.
+    assert!(row["promoted"].as_u64().unwrap() < 13, "{row}");
+}
+
+#[test]
+fn the_defaults_stand_beside_the_prototype() {
+    let wanted = [
+        "--reference",
+        "defaults",
+        "--runs",
+        "60",
+        "--world",
+        "1%,5%,50%",
+        "--rps",
+        "100",
+    ];
+    let lines = rows(&wanted);
+    assert_eq!(lines.len(), 3);
+    for line in &lines {
+        assert!(line["ratio"].as_f64().unwrap() < 1.5, "{line}");
+    }
+    let text = String::from_utf8(simulate(&wanted).stdout).unwrap();
+    assert!(text.contains("PROTOTYPE") && text.contains("SERIN"), "{text}");
 }
 
 #[test]

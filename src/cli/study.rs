@@ -2,7 +2,7 @@
 
 use super::Output;
 use crate::simulate::{Threshold, World};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use proxy::contract::Span;
 use std::path::PathBuf;
 
@@ -41,17 +41,30 @@ pub struct PlanArgs {
     pub output: Output,
 }
 
+/// Which reference figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Reference {
+    /// Settings of the table of the statistics' reference
+    Plain,
+    /// The prototype with the defaults of a policy
+    Defaults,
+}
+
 /// `serin simulate`
 #[derive(Args)]
 #[command(
-    after_help = "The same arguments give the same figures, whatever the number of threads. A rollback\nof a canary that is no worse than stable is a false one; BAD are the canary's bad answers until the\ndecision is in force.\n\nExit code 1 with --aa when a lower bound is above alpha.\n\nExamples:\n  serin simulate\n  serin simulate policy.toml --rps 10,100,1000 --world healthy,5%,late\n  serin simulate --rival flagger --rival interval=30s,success=98,failures=2,first=10,step=10,max=50\n  serin simulate --aa --reference --runs 2000"
+    after_help = "The same arguments give the same figures, whatever the number of threads. FOUND are\nrollbacks of a canary that is worse than stable, others are false ones. BAD are the canary's bad\nanswers until the decision is in force, SLOW those beyond a healthy p99. MISCALIBRATED are releases\nthat the engine's watch over itself has held.\n\nExit code 1 with --aa when a lower bound is above alpha.\n\nExamples:\n  serin simulate\n  serin simulate policy.toml --rps 10,100,1000 --world healthy,5%,late\n  serin simulate --rival flagger --rival interval=30s,success=98,failures=2,first=10,step=10,max=50\n  serin simulate --world latency,tail,hang --weight 10 --alone\n  serin simulate --reference defaults\n  serin simulate --aa --reference --runs 2000"
 )]
 pub struct SimulateArgs {
     /// A TOML file with the words of [service.rollout]; without it, the defaults
     pub policy: Option<PathBuf>,
-    /// As the reference figures were measured: margin 1 + 0, a rise each second, soak 60 s, no watch
+    /// Beside reference figures. Plain: as most of them were measured, errors alone, margin 1 + 0, a rise each second,
+    /// soak 60 s, no watch. With `defaults`: a table of the engine with its defaults beside the statistics' prototype
+    #[arg(long, value_enum, value_name = "WHICH", num_args = 0..=1, default_missing_value = "plain")]
+    pub reference: Option<Reference>,
+    /// Without what stable shows of its noise: neither dispersion nor the spread of pods is allowed for
     #[arg(long)]
-    pub reference: bool,
+    pub uncalibrated: bool,
     /// Requests a second, to both versions together [default: 100; with --aa: 10,100,1000]
     #[arg(long, value_delimiter = ',', value_parser = simulated)]
     pub rps: Vec<f64>,
@@ -64,9 +77,9 @@ pub struct SimulateArgs {
     /// A controller with fixed thresholds to compare with; several may be given [default: flagger and argo]
     ///
     /// `flagger`, `argo`, or words that change flagger's: `interval=1m` between checks, `success=99` percent below which
-    /// a check fails, `failures=5` that make it roll back, weights `first=5`, `step=5` and `max=50` percent, `checks=1`
+    /// a check fails, `p99=500ms` above which it fails (or `none`), `failures=5` that make it roll back, weights `first=5`, `step=5` and `max=50` percent, `checks=1`
     /// for each weight, `late=1` checks from decision to rollback; with commas between.
-    #[arg(long, value_name = "MODEL", conflicts_with_all = ["aa", "alone"])]
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["aa", "alone", "weight"])]
     pub rival: Vec<Threshold>,
     /// Serin only
     #[arg(long)]
@@ -83,11 +96,14 @@ pub struct SimulateArgs {
     /// Seconds from the counts that prove a canary worse until weight 0 is in force
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub reaction: u64,
-    /// A/A instead: false rollbacks of a healthy canary at fixed weights
+    /// A/A instead: false rollbacks of a healthy canary at fixed weights, by errors alone
     #[arg(long)]
     pub aa: bool,
-    /// Fixed weights of --aa, percent [default: 1,5,10,50]
-    #[arg(long, value_name = "PERCENT", value_delimiter = ',', value_parser = weight, requires = "aa")]
+    /// A/A with every metric of the policy: twice as long
+    #[arg(long, requires = "aa")]
+    pub all_metrics: bool,
+    /// Fixed weights of Serin alone, percent, of a canary that is warm: nothing is promoted then [default: growing ones; with --aa: 1,5,10,50]
+    #[arg(long, value_name = "PERCENT", value_delimiter = ',', value_parser = weight)]
     pub weight: Vec<f64>,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]

@@ -44,10 +44,17 @@ pub struct Row {
     pub rps: f64,
     /// Share of bad answers of stable.
     pub baseline: f64,
+    /// Fixed weight of the canary, percent; `None`: it grows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
     /// The controller's name.
     pub controller: String,
     /// Rollbacks of a canary that is no worse than stable; `None` where it is.
     pub false_rollbacks: Option<usize>,
+    /// Rollbacks of a canary that is worse than stable; `None` where it is not.
+    pub found: Option<usize>,
+    /// Whether the world is about latency.
+    pub is_slower: bool,
     /// How the releases ended.
     #[serde(flatten)]
     pub summary: Summary,
@@ -90,7 +97,7 @@ pub fn contest(scenes: &[Scene], players: &[Player], rules: &Rules) -> (Vec<Row>
         let (scene, player) = kinds[job / rules.runs];
         let seed = mix(rules.seed).wrapping_add((job % rules.runs) as u64);
         let began = Instant::now();
-        let end = player.run(Traffic::new(*scene, seed), rules);
+        let end = player.run(Traffic::new(scene.clone(), seed), rules);
         (end, began.elapsed().as_secs_f64())
     });
     let mut cost = Cost::default();
@@ -106,13 +113,16 @@ pub fn contest(scenes: &[Scene], players: &[Player], rules: &Rules) -> (Vec<Row>
 }
 
 fn row(scene: &Scene, player: &Player, summary: Summary) -> Row {
-    let healthy = !scene.world.is_worse(scene.baseline);
+    let worse = scene.is_worse();
     Row {
         world: scene.world.name(),
         rps: scene.rps,
         baseline: scene.baseline,
+        weight: None,
         controller: player.name(),
-        false_rollbacks: healthy.then_some(summary.rolled_back),
+        false_rollbacks: (!worse).then_some(summary.rolled_back),
+        found: worse.then_some(summary.rolled_back),
+        is_slower: scene.world.is_slower(),
         summary,
     }
 }

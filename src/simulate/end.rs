@@ -20,8 +20,12 @@ pub struct End {
     pub verdict: Verdict,
     /// Seconds from the first weight until it was in force.
     pub seconds: u64,
-    /// Bad answers of the canary until then.
+    /// Bad answers of the canary until then, and those that never came.
     pub bad: u64,
+    /// Requests of the canary until then that took longer than 99 % of a healthy version's.
+    pub slow: u64,
+    /// Whether a placebo's alarm has held the release.
+    pub alarmed: bool,
 }
 
 /// How many releases of one kind ended.
@@ -34,12 +38,22 @@ pub struct Summary {
     pub promoted: usize,
     /// Of these rolled back.
     pub rolled_back: usize,
+    /// Of these neither.
+    pub undecided: usize,
     /// Seconds until the decision; `None` when half of them came to none.
     pub median_seconds: Option<f64>,
+    /// The same in the mean, of those that came to one; `None` without any.
+    pub mean_seconds: Option<f64>,
     /// Bad answers of the canary until the decision, in the mean.
     pub bad_mean: f64,
     /// The same, 95 % quantile.
     pub bad95: f64,
+    /// Requests of the canary beyond a healthy p99 until the decision, in the mean.
+    pub slow_mean: f64,
+    /// Releases that a placebo's alarm has held.
+    pub miscalibrated: usize,
+    /// Of those rolled back: without such an alarm before.
+    pub unwarned: usize,
 }
 
 impl Summary {
@@ -48,13 +62,19 @@ impl Summary {
         let count = |v| ends.iter().filter(|e| e.verdict == v).count();
         let seconds: Vec<f64> = ends.iter().map(decided).collect();
         let bad: Vec<f64> = ends.iter().map(|e| e.bad as f64).collect();
+        let unwarned = |e: &&End| e.verdict == Verdict::RolledBack && !e.alarmed;
         Summary {
             runs: ends.len(),
             promoted: count(Verdict::Promoted),
             rolled_back: count(Verdict::RolledBack),
+            undecided: count(Verdict::Undecided),
+            mean_seconds: mean(seconds.iter().copied().filter(|s| s.is_finite())),
             median_seconds: Some(quantile(seconds, 0.5)).filter(|s| s.is_finite()),
-            bad_mean: bad.iter().sum::<f64>() / bad.len().max(1) as f64,
+            bad_mean: mean(bad.iter().copied()).unwrap_or(0.0),
             bad95: quantile(bad, 0.95),
+            slow_mean: mean(ends.iter().map(|e| e.slow as f64)).unwrap_or(0.0),
+            miscalibrated: ends.iter().filter(|e| e.alarmed).count(),
+            unwarned: ends.iter().filter(unwarned).count(),
         }
     }
 }
@@ -64,6 +84,11 @@ fn decided(end: &End) -> f64 {
         Verdict::Undecided => f64::INFINITY,
         _ => end.seconds as f64,
     }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (n, sum) = values.fold((0, 0.0), |(n, sum), v| (n + 1, sum + v));
+    (n > 0).then(|| sum / f64::from(n))
 }
 
 /// Between two values, the straight line; infinite when the upper one is, NaN without any value.
@@ -88,6 +113,8 @@ mod tests {
             verdict,
             seconds,
             bad,
+            slow: 2 * bad,
+            alarmed: verdict == Verdict::RolledBack,
         }
     }
 
@@ -99,8 +126,10 @@ mod tests {
             end(Verdict::Undecided, 3600, 5),
         ];
         let s = Summary::of(&ends);
-        assert_eq!((s.runs, s.promoted, s.rolled_back), (3, 1, 1));
-        assert_eq!((s.median_seconds, s.bad_mean), (Some(80.0), 3.0));
+        assert_eq!((s.runs, s.promoted, s.rolled_back, s.undecided), (3, 1, 1, 1));
+        assert_eq!((s.median_seconds, s.mean_seconds), (Some(80.0), Some(70.0)));
+        assert_eq!((s.bad_mean, s.slow_mean), (3.0, 6.0));
+        assert_eq!((s.miscalibrated, s.unwarned), (1, 0));
         assert!((s.bad95 - 4.8).abs() < 1e-12);
     }
 

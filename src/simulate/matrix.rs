@@ -67,7 +67,7 @@ pub fn cells(policy: &Policy, grid: &Grid, rules: &Rules) -> Result<(Vec<Cell>, 
             seed: rules.seed.wrapping_add((i as u64) << 32),
             ..*rules
         };
-        let (rows, more) = contest(&scenes(grid), &[Player::Serin(Box::new(plan))], &rules);
+        let (rows, more) = contest(&scenes(policy, grid), &[Player::Serin(Box::new(plan))], &rules);
         cost = cost.plus(more);
         all.extend(rows.iter().map(|row| Cell {
             baseline: row.baseline,
@@ -82,14 +82,10 @@ pub fn cells(policy: &Policy, grid: &Grid, rules: &Rules) -> Result<(Vec<Cell>, 
     Ok((all, cost))
 }
 
-fn scenes(grid: &Grid) -> Vec<Scene> {
-    let at = |baseline: f64| {
-        grid.rps.iter().map(move |rps| Scene {
-            world: World::Healthy,
-            rps: *rps,
-            baseline,
-        })
-    };
+fn scenes(policy: &Policy, grid: &Grid) -> Vec<Scene> {
+    let margin = policy.judgement.errors.promote;
+    let scene = |baseline, rps| Scene::new(World::Healthy, rps, baseline, margin);
+    let at = |baseline: f64| grid.rps.iter().map(move |rps| scene(baseline, *rps));
     grid.baselines.iter().flat_map(|b| at(*b)).collect()
 }
 

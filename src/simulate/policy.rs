@@ -5,7 +5,7 @@ use controller::{
     contract::{
         Span, fault,
         file::ServiceEntry,
-        policy::{Margin, Policy, Step},
+        policy::{Margin, Noise, Policy, Step},
         routes::Backends,
     },
     engine::Plan,
@@ -37,19 +37,50 @@ pub fn read(file: Option<&Path>) -> Result<Policy, Failure> {
     Ok(policy)
 }
 
-/// As the reference figures were measured: no tolerance, a rise each second, soak of a minute, no watch.
-pub fn reference(mut policy: Policy) -> Policy {
+/// As the reference figures were measured: errors alone, no tolerance, no warm-up, a rise each second, soak of a minute,
+/// no watch.
+pub fn reference(policy: Policy) -> Policy {
+    let mut policy = unwatched(noiseless(errors_only(policy)));
     policy.judgement.errors.rollback = Margin {
         ratio: 1.0,
         absolute: 0.0,
     };
+    policy.judgement.warm_up = Span::seconds(0);
     policy.pacing.interval = Span::seconds(1);
     policy.pacing.soak = Span::seconds(60);
+    policy
+}
+
+/// Neither slowness nor hangs are judged.
+pub fn errors_only(mut policy: Policy) -> Policy {
+    policy.judgement.latency.enabled = false;
+    policy
+}
+
+/// What stable shows of itself is not looked at.
+pub fn noiseless(mut policy: Policy) -> Policy {
+    policy.judgement.noise = Noise {
+        dispersion: false,
+        pod_spread: false,
+        placebos: false,
+    };
+    policy
+}
+
+/// A promotion is the end.
+pub fn unwatched(mut policy: Policy) -> Policy {
     policy.promotion.watch = Span::seconds(0);
     policy
 }
 
-/// One weight for good: nothing is promoted, and only evidence for "worse" ends it.
+/// What stable shows of itself changes nothing; the placebos go on watching.
+pub fn uncalibrated(mut policy: Policy) -> Policy {
+    policy.judgement.noise.dispersion = false;
+    policy.judgement.noise.pod_spread = false;
+    policy
+}
+
+/// One weight for good, and a canary that is warm: nothing is promoted, and only evidence for "worse" ends it.
 pub fn fixed(mut policy: Policy, percent: f64) -> Policy {
     policy.pacing.steps = vec![Step {
         weight: percent,
@@ -57,6 +88,7 @@ pub fn fixed(mut policy: Policy, percent: f64) -> Policy {
         pause: false,
     }];
     policy.deadline = FOREVER;
+    policy.judgement.warm_up = Span::seconds(0);
     policy
 }
 

@@ -1,25 +1,29 @@
 //! One release under the real engine, in virtual time: [`engine::step`] once a second, fed with a proxy's pages.
 //!
-//! Requests end within their second, so each second is published when it ends. The weight rises with the next second;
-//! on the way back it stays in force for the rest of the reaction time, as the pacing assumes.
+//! Requests that end count with their second, which is published when it ends: what the wait for slow ones costs is part
+//! of the reaction time. The weight rises with the next second; on the way back it stays in force for the rest of the
+//! reaction time, as the pacing assumes.
 
 use super::{
     end::{End, Verdict},
-    sheet::{minute, nothing, passed, table, tally},
+    ledger::{Ledger, Slices, told},
+    sheet::{nothing, passed, table, tally},
     traffic::Traffic,
 };
 use controller::{
     contract::{
         Split,
-        evidence::{Cohort, RING_SECONDS, ServicePage},
+        evidence::{Cohort, HISTORY_MINUTES, LATENCY_MINUTES, RING_SECONDS, ServicePage, Tally},
         release::Phase,
     },
     engine::{self, Action, Observation, Plan, Proxy, Readiness, Smoked, State, Step, Table, Told},
     stats::Arm,
 };
 
-/// Minutes of stable's past: as long as the engine looks back.
-const PAST: u64 = 10;
+/// Seconds of stable's past: as long as the engine looks back.
+const PAST: u64 = HISTORY_MINUTES * 60;
+/// Seconds of it whose durations are on the page.
+const TIMED: u64 = LATENCY_MINUTES * 60;
 /// Milliseconds after the end of a second at which its counts are read.
 const READ_MS: u64 = 30;
 /// Unix time of the first weight; nothing depends on it.
@@ -27,14 +31,30 @@ const EPOCH: f64 = 1_700_000_000.0;
 /// Turns until a canary that answers has its first weight; with smoke requests there are a few more.
 const TURNS_TO_BEGIN: u32 = 16;
 
+/// How the reason begins of a release that a placebo's alarm holds.
+const ALARM: &str = "the evidence is miscalibrated";
+
+/// What the policy has a use for: the rest is not drawn.
+#[derive(Clone, Copy)]
+struct Detail {
+    durations: bool,
+    pods: bool,
+}
+
 /// A proxy and its controller.
 struct Release<'a> {
     plan: &'a Plan,
     state: State,
     table: Table,
     page: ServicePage,
+    ledger: Ledger,
     traffic: Traffic,
+    detail: Detail,
     bad: u64,
+    /// Canary requests that ended, and the slow ones among them, as far as durations are drawn.
+    ended: u64,
+    slow: u64,
+    alarmed: bool,
     silent_since: Option<f64>,
     readiness: Readiness,
     smoked: Vec<Smoked>,
@@ -50,30 +70,99 @@ pub fn run(plan: &Plan, traffic: Traffic, reaction: u64, horizon: u64) -> End {
         }
     }
     let verdict = release.decide(reaction, horizon);
-    End {
-        verdict,
-        seconds: release.traffic.seconds(),
-        bad: release.bad,
+    release.end(verdict)
+}
+
+impl Detail {
+    fn of(plan: &Plan) -> Detail {
+        let (latency, noise) = (plan.policy.judgement.latency, plan.policy.judgement.noise);
+        Detail {
+            durations: latency.enabled,
+            pods: noise.dispersion || noise.pod_spread || noise.placebos,
+        }
     }
 }
 
 impl<'a> Release<'a> {
-    fn new(plan: &'a Plan, mut traffic: Traffic) -> Release<'a> {
-        let mut page = nothing();
-        page.history = (0..PAST).map(|m| minute(m, traffic.minute())).collect();
+    fn new(plan: &'a Plan, traffic: Traffic) -> Release<'a> {
         let mut release = Release {
             plan,
             state: State::fresh(),
             table: table(Split::NONE),
-            page,
+            page: nothing(),
+            ledger: Ledger::default(),
             traffic,
+            detail: Detail::of(plan),
             bad: 0,
+            ended: 0,
+            slow: 0,
+            alarmed: false,
             silent_since: None,
             readiness: Readiness::Unknown,
             smoked: Vec::new(),
         };
         release.put(Split::NONE);
+        release.before();
         release
+    }
+
+    /// Stable alone. Without pods only what the baseline is made of.
+    fn before(&mut self) {
+        let first = if self.detail.pods { 0 } else { PAST - TIMED };
+        let mut sum = Arm::default();
+        for second in first..PAST {
+            let stable = self.traffic.before();
+            self.ledger.count(&mut self.page, second, stable);
+            sum = sum.plus(stable);
+            if self.detail.pods {
+                let slices = self.divide(second, stable);
+                self.last_before(second, stable, &slices);
+            }
+            if second % 60 == 59 {
+                self.time_minute(second, std::mem::take(&mut sum));
+            }
+        }
+        self.show();
+    }
+
+    /// The last second before the release is in the ring.
+    fn last_before(&mut self, second: u64, stable: Arm, slices: &Slices) {
+        if second + 1 == PAST {
+            self.page.cohorts.push(Cohort {
+                second,
+                hash: self.table.hash.clone(),
+                share: 0.0,
+                tracks: [tally(stable, stable.n), Tally::default()],
+                slices: told(slices),
+            });
+        }
+    }
+
+    /// Durations of a minute of stable before the release, all at once.
+    fn time_minute(&mut self, second: u64, stable: Arm) {
+        if self.detail.durations && second >= PAST - TIMED {
+            let cells = self.traffic.durations(0, stable.n);
+            self.ledger.time(&cells);
+        }
+    }
+
+    fn end(mut self, verdict: Verdict) -> End {
+        if !self.detail.durations {
+            self.slow = self.guess_slow();
+        }
+        End {
+            verdict,
+            seconds: self.traffic.seconds(),
+            bad: self.bad,
+            slow: self.slow,
+            alarmed: self.alarmed,
+        }
+    }
+
+    /// Durations that nobody judged may be drawn at the end, together.
+    fn guess_slow(&mut self) -> u64 {
+        let cells = self.traffic.durations(1, self.ended);
+        self.traffic.scale().slow(&cells)
     }
 
     fn decide(&mut self, reaction: u64, horizon: u64) -> Verdict {
@@ -96,33 +185,62 @@ impl<'a> Release<'a> {
 
     /// A second of traffic.
     fn second(&mut self) {
-        let tracks = self.traffic.second(self.page.share);
-        self.bad += tracks[1].x;
-        let second = PAST * 60 + self.traffic.seconds() - 1;
-        self.remember(second / 60, tracks[0]);
+        let arms = self.traffic.second(self.page.share);
+        let second = PAST + self.traffic.seconds() - 1;
+        self.bad += self.traffic.harm(arms[1]);
+        self.ledger.count(&mut self.page, second, arms[0]);
+        let slices = if self.detail.pods {
+            told(&self.divide(second, arms[0]))
+        } else {
+            Vec::new()
+        };
+        let tracks = [0, 1].map(|track| self.track(track, arms[track]));
         self.page.cohorts.push(Cohort {
             second,
             hash: self.table.hash.clone(),
             share: self.page.share,
-            tracks: tracks.map(tally),
-            slices: Vec::new(),
+            tracks,
+            slices,
         });
+        if second % 60 == 59 {
+            self.show();
+        }
     }
 
-    fn remember(&mut self, minute: u64, stable: Arm) {
-        let history = &mut self.page.history;
-        match history.last_mut().filter(|m| m.minute == minute) {
-            Some(m) => (m.started, m.bad) = (m.started + stable.n, m.bad + stable.x),
-            None => {
-                history.remove(0);
-                history.push(super::sheet::minute(minute, stable));
-            }
+    fn divide(&mut self, second: u64, stable: Arm) -> Slices {
+        let pods = self.traffic.divide(stable);
+        self.ledger.divide(&mut self.page, second, &pods)
+    }
+
+    fn track(&mut self, track: usize, arm: Arm) -> Tally {
+        let mut tally = tally(arm, self.traffic.ended(track, arm.n));
+        if !self.detail.durations {
+            self.ended += if track == 1 { tally.finished } else { 0 };
+            return tally;
+        }
+        let cells = self.traffic.time(track, &mut tally);
+        if track == 0 {
+            self.ledger.time(&cells);
+        } else {
+            self.slow += self.traffic.scale().slow(&cells);
+        }
+        tally
+    }
+
+    /// What is told of longer times, as often as it matters: a judgement begins with it.
+    fn show(&mut self) {
+        if self.detail.pods {
+            self.ledger.show_pods(&mut self.page);
+        }
+        if self.detail.durations {
+            self.ledger.show_latency(&mut self.page, self.traffic.scale());
         }
     }
 
     /// Observe, decide, act.
     fn turn(&mut self) -> Turned {
-        let since = self.state.since().unwrap_or(u64::MAX);
+        // Before the first weight the ring is on the page: that stable can be divided is seen there.
+        let since = self.state.since().unwrap_or(0);
         self.forget(since);
         let seen = self.observe(since);
         let state = std::mem::replace(&mut self.state, State::fresh());
@@ -133,14 +251,14 @@ impl<'a> Release<'a> {
 
     /// Drops what has been judged, and what a ring would have lost in a long silence.
     fn forget(&mut self, since: u64) {
-        let now = PAST * 60 + self.traffic.seconds();
+        let now = PAST + self.traffic.seconds();
         let first = since.clamp(now - RING_SECONDS, now);
         let old = self.page.cohorts.partition_point(|c| c.second < first);
         self.page.cohorts.drain(..old);
     }
 
     fn observe(&mut self, since: u64) -> Observation {
-        let own = self.traffic.seconds() + PAST * 60;
+        let own = PAST + self.traffic.seconds();
         let now = EPOCH + self.traffic.seconds() as f64;
         let told = if self.traffic.is_silent() {
             Told::Missing {
@@ -181,6 +299,7 @@ impl<'a> Release<'a> {
 
     fn act(&mut self, step: Step) -> Turned {
         let phase = step.status.phase;
+        self.alarmed |= phase == Phase::Holding && step.status.reason.starts_with(ALARM);
         self.state = step.state;
         let mut split = None;
         for action in step.actions {
@@ -214,17 +333,12 @@ struct Turned {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulate::{policy, traffic::Scene, worlds::World};
+    use crate::simulate::{policy, traffic::tests::scene, worlds::World};
     use controller::contract::policy::{Policy, Smoke};
 
     fn end(policy: Policy, world: World, reaction: u64) -> End {
-        let scene = Scene {
-            world,
-            rps: 200.0,
-            baseline: 0.001,
-        };
         let plan = policy::plan(policy).unwrap();
-        run(&plan, Traffic::new(scene, 5), reaction, 3600)
+        run(&plan, Traffic::new(scene(world, 200.0, 0.001), 5), reaction, 3600)
     }
 
     #[test]
@@ -258,13 +372,13 @@ mod tests {
     #[test]
     fn nothing_is_promoted_in_silence() {
         let plan = policy::plan(policy::reference(Policy::default())).unwrap();
-        let scene = Scene {
-            world: World::Gaps,
-            rps: 200.0,
-            baseline: 0.001,
-        };
         for seed in 0..20 {
-            let end = run(&plan, Traffic::new(scene, seed), 3, 3600);
+            let end = run(
+                &plan,
+                Traffic::new(scene(World::Gaps, 200.0, 0.001), seed),
+                3,
+                3600,
+            );
             assert_eq!(end.verdict, Verdict::Promoted, "{end:?}");
             assert!(!World::Gaps.is_silent(end.seconds - 1), "{end:?}");
         }

@@ -1,5 +1,5 @@
 //! Models of controllers with fixed thresholds, from their documented behaviour: a check of the canary's own success
-//! rate each interval, weights in fixed steps, a rollback after so many failed checks.
+//! rate and perhaps of its p99 each interval, weights in fixed steps, a rollback after so many failed checks.
 
 mod settings;
 
@@ -19,6 +19,8 @@ pub struct Threshold {
     interval: u64,
     /// Share of bad answers above which a check fails.
     limit: f64,
+    /// Seconds of the p99 above which it fails too; infinite: nobody looks at durations.
+    p99: f64,
     /// Failed checks, in all, that make it roll back.
     failures: u64,
     /// Checks between the decision and the rollback.
@@ -32,14 +34,22 @@ struct Ramp<'a> {
     rules: &'a Threshold,
     traffic: Traffic,
     bad: u64,
+    slow: u64,
     step: usize,
     failed: u64,
     falls_at: Option<u64>,
 }
 
+/// The canary's requests of one interval that have ended, as far as telemetry has them.
+struct Seen {
+    arm: Arm,
+    /// Seconds.
+    p99: Option<f64>,
+}
+
 impl Threshold {
-    /// Flagger with its documented example: 5 % more each minute up to 50 %, 99 % success, five failures. The rollback
-    /// comes with the check after the fifth.
+    /// Flagger with its documented example: 5 % more each minute up to 50 %, 99 % success, a p99 of half a second,
+    /// five failures. The rollback comes with the check after the fifth.
     pub fn flagger() -> Threshold {
         Settings::default().rules("flagger 5..50/1m thr5".into())
     }
@@ -49,6 +59,7 @@ impl Threshold {
         let settings = Settings {
             interval: Span::seconds(300),
             success: 95.0,
+            p99: f64::INFINITY,
             failures: 4,
             first: 20.0,
             step: 20.0,
@@ -65,6 +76,7 @@ impl Threshold {
             rules: self,
             traffic,
             bad: 0,
+            slow: 0,
             step: 0,
             failed: 0,
             falls_at: None,
@@ -74,6 +86,8 @@ impl Threshold {
             verdict,
             seconds: ramp.traffic.seconds(),
             bad: ramp.bad,
+            slow: ramp.slow,
+            alarmed: false,
         }
     }
 }
@@ -89,28 +103,41 @@ impl Ramp<'_> {
         Verdict::Undecided
     }
 
-    /// The canary's counts of one interval, as far as telemetry has them.
-    fn interval(&mut self) -> Arm {
+    fn interval(&mut self) -> Seen {
         let share = self.rules.weights[self.step];
-        (0..self.rules.interval).fold(Arm::default(), |seen, _| {
+        let (mut seen, mut unseen) = (Arm::default(), 0);
+        for _ in 0..self.rules.interval {
             let canary = self.traffic.second(share)[1];
-            self.bad += canary.x;
+            self.bad += self.traffic.harm(canary);
+            let ended = self.traffic.ended(1, canary.n);
             if self.traffic.is_silent() {
-                seen
+                unseen += ended;
             } else {
-                seen.plus(canary)
+                seen = seen.plus(Arm::new(ended, canary.x.min(ended)));
             }
-        })
+        }
+        self.time(seen, unseen)
     }
 
-    fn check(&mut self, seen: Arm) -> Option<Verdict> {
+    fn time(&mut self, arm: Arm, unseen: u64) -> Seen {
+        let [seen, unseen] = [arm.n, unseen].map(|n| self.traffic.durations(1, n));
+        let scale = self.traffic.scale();
+        self.slow += scale.slow(&seen) + scale.slow(&unseen);
+        Seen {
+            arm,
+            p99: scale.quantile(&seen, 0.99),
+        }
+    }
+
+    fn check(&mut self, seen: Seen) -> Option<Verdict> {
         let now = self.traffic.seconds();
         let fell = |at: Option<u64>| at.is_some_and(|at| at <= now).then_some(Verdict::RolledBack);
         if fell(self.falls_at).is_some() {
             return fell(self.falls_at);
         }
         // A check without a request fails too.
-        let failed = seen.n == 0 || seen.bad() > self.rules.limit * seen.requests();
+        let failed = seen.arm.bad() > self.rules.limit * seen.arm.requests()
+            || seen.p99.is_none_or(|p99| p99 > self.rules.p99);
         self.failed += u64::from(failed);
         if self.failed >= self.rules.failures {
             self.falls_at
@@ -137,15 +164,10 @@ impl fmt::Display for Threshold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulate::{traffic::Scene, worlds::World};
+    use crate::simulate::{traffic::tests::scene, worlds::World};
 
     fn run(rules: &Threshold, world: World) -> End {
-        let scene = Scene {
-            world,
-            rps: 100.0,
-            baseline: 0.001,
-        };
-        rules.run(Traffic::new(scene, 1), 3600)
+        rules.run(Traffic::new(scene(world, 100.0, 0.001), 1), 3600)
     }
 
     #[test]
@@ -168,5 +190,16 @@ mod tests {
     fn silence_is_failure() {
         let end = run(&Threshold::flagger(), World::NoTraffic);
         assert_eq!((end.verdict, end.seconds), (Verdict::RolledBack, 360));
+    }
+
+    #[test]
+    fn a_slow_tail_fails_where_the_p99_is_looked_at_and_a_hang_everywhere() {
+        let (flagger, argo) = (Threshold::flagger(), Threshold::argo());
+        let verdicts = |world| [&flagger, &argo].map(|rules| run(rules, world).verdict);
+        assert_eq!(verdicts(World::Slow), [Verdict::Promoted; 2]);
+        assert_eq!(verdicts(World::Hang), [Verdict::RolledBack; 2]);
+        let strict: Threshold = "p99=300ms".parse().unwrap();
+        assert_eq!(run(&strict, World::Slow).verdict, Verdict::RolledBack);
+        assert_eq!(run(&argo, World::Tail).verdict, Verdict::Promoted);
     }
 }

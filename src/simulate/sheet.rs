@@ -1,9 +1,10 @@
 //! The parts of what a controller reads, made from counts.
 
+use super::{ledger::at_any_age, pods::PODS};
 use controller::{
     contract::{
         Canary, Split,
-        evidence::{Bad, Minute, Noise, ServicePage, Tally},
+        evidence::{ServicePage, Tally},
         names::CONTROLLER,
     },
     engine::{Smoked, Table},
@@ -30,7 +31,7 @@ pub fn nothing() -> ServicePage {
         hash: String::new(),
         share: 0.0,
         inflight: [0, 0],
-        endpoints: [1, 1],
+        endpoints: [PODS as u64, 1],
         guard: None,
         cohorts: Vec::new(),
         history: Vec::new(),
@@ -39,27 +40,12 @@ pub fn nothing() -> ServicePage {
     }
 }
 
-/// A minute of stable.
-pub fn minute(minute: u64, arm: Arm) -> Minute {
-    Minute {
-        minute,
-        started: arm.n,
-        bad: arm.x,
-        noise: Noise::default(),
-    }
-}
-
-/// Requests that have all ended.
-pub fn tally(arm: Arm) -> Tally {
+/// Requests of which so many have ended; bad ones do so at once.
+pub fn tally(arm: Arm, ended: u64) -> Tally {
     Tally {
         started: arm.n,
-        finished: arm.n,
-        bad: Bad {
-            by_1s: arm.x,
-            by_5s: arm.x,
-            by_30s: arm.x,
-            ever: arm.x,
-        },
+        finished: ended,
+        bad: at_any_age(arm.x.min(ended)),
         ..Tally::default()
     }
 }

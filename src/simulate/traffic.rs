@@ -1,25 +1,18 @@
-//! Traffic by counts: how many requests each second, and how many of them bad.
+//! Traffic: how many requests each second, how many of them bad, how long they take, and which pod of stable answers.
+//!
+//! Counts, durations and pods are drawn from streams of their own: what is looked at changes no other figure.
 
-use super::worlds::{Noise, World};
-use controller::stats::Arm;
-use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use rand_distr::{Binomial, Distribution, Normal, Poisson};
-
-/// Pods of stable, in the worlds where pods matter; the canary has one more.
-const PODS: usize = 9;
-/// Chance that a burst begins in a second: every five minutes.
-const BURST: f64 = 1.0 / 300.0;
-/// Seconds that it lasts.
-const BURST_SECONDS: u32 = 20;
-/// How many times more errors it brings.
-const BURST_FACTOR: f64 = 10.0;
-/// Standard deviation of the log error rate between pods.
-const SPREAD: f64 = 0.3;
-/// What noise may raise an error rate to.
-const WORST: f64 = 0.9;
+use super::{
+    durations::{Cells, Durations, NONE},
+    pods::{PODS, Pods, requests},
+    worlds::World,
+};
+use controller::{contract::evidence::Tally, contract::policy::Margin, stats::Arm};
+use rand::{SeedableRng, rngs::SmallRng};
+use std::sync::Arc;
 
 /// What happens, to whom, and at how much traffic.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Scene {
     /// The world.
     pub world: World,
@@ -27,54 +20,118 @@ pub struct Scene {
     pub rps: f64,
     /// Share of bad answers of stable.
     pub baseline: f64,
+    /// How much worse a canary may be and still be promoted.
+    pub margin: Margin,
+    /// How long requests take.
+    durations: Arc<Durations>,
 }
 
 /// The traffic of one release.
 pub struct Traffic {
     scene: Scene,
-    rng: SmallRng,
+    counts: SmallRng,
+    delays: SmallRng,
+    shares: SmallRng,
     second: u64,
     pods: Pods,
 }
 
-/// How far each pod is from its version's error rate; the canary's pod is the last.
-struct Pods {
-    burst: [u32; PODS + 1],
-    factor: [f64; PODS + 1],
+impl Scene {
+    /// A world with so much traffic, of which stable fails a share.
+    pub fn new(world: World, rps: f64, baseline: f64, margin: Margin) -> Scene {
+        Scene {
+            world,
+            rps,
+            baseline,
+            margin,
+            durations: Arc::new(Durations::of(world.delay())),
+        }
+    }
+
+    /// Shares of bad answers of stable and canary, `t` seconds after the first weight.
+    fn rates(&self, t: u64) -> [f64; 2] {
+        self.world.rates(self.baseline, self.margin, t)
+    }
+
+    /// Whether the canary is, in the end, worse than stable: then a rollback is right, else it is a false one.
+    pub fn is_worse(&self) -> bool {
+        let [stable, canary] = self.rates(u64::MAX);
+        self.world.is_slower() || (canary > stable && self.world != World::NoTraffic)
+    }
+
+    fn requests(&self) -> f64 {
+        self.world.rps(self.rps)
+    }
 }
 
 impl Traffic {
     /// The same for the same scene and seed, whatever else is simulated, and whoever looks at it.
     pub fn new(scene: Scene, seed: u64) -> Traffic {
         let parts = [scene.world as u64, scene.rps.to_bits(), scene.baseline.to_bits()];
-        let mut rng = SmallRng::seed_from_u64(parts.into_iter().fold(mix(seed), |s, p| mix(s ^ p)));
-        let pods = Pods::new(scene.world.noise(), &mut rng);
+        let seed = parts.into_iter().fold(mix(seed), |s, p| mix(s ^ p));
+        let [mut counts, delays, shares] = [0, 1, 2].map(|i| SmallRng::seed_from_u64(mix(seed ^ i)));
+        let pods = Pods::new(scene.world.noise(), &mut counts);
         Traffic {
             scene,
-            rng,
+            counts,
+            delays,
+            shares,
             second: 0,
             pods,
         }
     }
 
-    /// A minute of stable alone, before the release.
-    pub fn minute(&mut self) -> Arm {
-        let noise = self.scene.world.noise();
-        let factors: f64 = (0..60).map(|_| self.pods.second(noise, &mut self.rng)[0]).sum();
-        let requests = 60.0 * self.scene.world.rps(self.scene.rps);
-        self.arm(requests, self.scene.baseline * factors / 60.0)
+    /// A second of stable alone, before the release.
+    pub fn before(&mut self) -> Arm {
+        self.pods.advance(&mut self.counts);
+        let rate = self.pods.stable(self.scene.baseline);
+        requests(self.scene.requests(), rate, &mut self.counts)
     }
 
     /// The next second of the release: stable and canary, which gets this share.
     pub fn second(&mut self, share: f64) -> [Arm; 2] {
-        let rates = self.scene.world.rates(self.scene.baseline, self.second);
-        let factors = self.pods.second(self.scene.world.noise(), &mut self.rng);
-        let requests = self.scene.world.rps(self.scene.rps);
+        let [stable, canary] = self.scene.rates(self.second);
+        self.pods.advance(&mut self.counts);
         self.second += 1;
+        let all = self.scene.requests();
+        let rates = [self.pods.stable(stable), self.pods.canary(canary)];
         [
-            self.arm(requests * (1.0 - share), rates[0] * factors[0]),
-            self.arm(requests * share, rates[1] * factors[1]),
+            requests(all * (1.0 - share), rates[0], &mut self.counts),
+            requests(all * share, rates[1], &mut self.counts),
         ]
+    }
+
+    /// Stable's requests of the last second by pod.
+    pub fn divide(&mut self, stable: Arm) -> [Arm; PODS] {
+        self.pods.divide(stable, &mut self.shares)
+    }
+
+    /// Draws the durations of a track's requests that have ended into their tally, and gives them.
+    pub fn time(&mut self, track: usize, tally: &mut Tally) -> Cells {
+        self.scene.durations.fill(track, tally, &mut self.delays)
+    }
+
+    /// Durations of so many requests of a track.
+    pub fn durations(&mut self, track: usize, n: u64) -> Cells {
+        let mut cells = NONE;
+        self.scene.durations.add(track, n, &mut cells, &mut self.delays);
+        cells
+    }
+
+    /// What durations mean.
+    pub fn scale(&self) -> &Durations {
+        &self.scene.durations
+    }
+
+    /// Requests of a track that have ended when their second does.
+    pub fn ended(&self, track: usize, requests: u64) -> u64 {
+        let hangs = track == 1 && self.scene.world == World::Hang;
+        if hangs { 0 } else { requests }
+    }
+
+    /// Requests of the canary without a good answer.
+    pub fn harm(&self, canary: Arm) -> u64 {
+        canary.n - self.ended(1, canary.n - canary.x)
     }
 
     /// Whether the counts cannot be read at this moment.
@@ -86,49 +143,6 @@ impl Traffic {
     pub fn seconds(&self) -> u64 {
         self.second
     }
-
-    fn arm(&mut self, requests: f64, rate: f64) -> Arm {
-        let n = Poisson::new(requests).map_or(0, |d| d.sample(&mut self.rng) as u64);
-        let noisy = self.scene.world.noise() != Noise::None;
-        let worst = if noisy { WORST } else { 1.0 };
-        let x = Binomial::new(n, rate.min(worst)).map_or(0, |d| d.sample(&mut self.rng));
-        Arm::new(n, x)
-    }
-}
-
-impl Pods {
-    fn new(noise: Noise, rng: &mut SmallRng) -> Pods {
-        let mut factor = [1.0; PODS + 1];
-        if let (Noise::Pods, Ok(normal)) = (noise, Normal::new(-SPREAD * SPREAD / 2.0, SPREAD)) {
-            factor.fill_with(|| normal.sample(rng).exp());
-        }
-        Pods {
-            burst: [0; PODS + 1],
-            factor,
-        }
-    }
-
-    /// Factors of stable, whose pods share its traffic evenly, and of the canary.
-    fn second(&mut self, noise: Noise, rng: &mut SmallRng) -> [f64; 2] {
-        let factor = match noise {
-            Noise::None => return [1.0, 1.0],
-            Noise::Pods => self.factor,
-            Noise::Private => self.burst.each_mut().map(|left| burst(left, rng)),
-            Noise::Common => [burst(&mut self.burst[0], rng); PODS + 1],
-        };
-        let stable: f64 = factor[..PODS].iter().sum();
-        [stable / PODS as f64, factor[PODS]]
-    }
-}
-
-/// Goes on with a burst, or begins one.
-fn burst(left: &mut u32, rng: &mut SmallRng) -> f64 {
-    *left = if rng.random_bool(BURST) {
-        BURST_SECONDS
-    } else {
-        left.saturating_sub(1)
-    };
-    if *left > 0 { BURST_FACTOR } else { 1.0 }
 }
 
 /// SplitMix64's finaliser: neighbouring seeds give unrelated streams.
@@ -140,16 +154,17 @@ pub fn mix(seed: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+    use controller::contract::policy::Margins;
+
+    /// With the default margins.
+    pub fn scene(world: World, rps: f64, baseline: f64) -> Scene {
+        Scene::new(world, rps, baseline, Margins::default().promote)
+    }
 
     fn sum(world: World, share: f64) -> [Arm; 2] {
-        let scene = Scene {
-            world,
-            rps: 100.0,
-            baseline: 0.01,
-        };
-        let mut traffic = Traffic::new(scene, 7);
+        let mut traffic = Traffic::new(scene(world, 100.0, 0.01), 7);
         (0..20_000).fold([Arm::default(); 2], |s, _| {
             let [stable, canary] = traffic.second(share);
             [s[0].plus(stable), s[1].plus(canary)]
@@ -163,16 +178,13 @@ mod tests {
         assert!((canary.requests() / 2e5 - 1.0).abs() < 0.01, "{canary:?}");
         assert!((canary.bad() / canary.requests() / 0.03 - 1.0).abs() < 0.05);
         assert_eq!(sum(World::NoTraffic, 0.1), [Arm::default(); 2]);
+        let [_, at_margin] = sum(World::Margin, 0.5);
+        assert!((at_margin.bad() / at_margin.requests() / 0.0135 - 1.0).abs() < 0.03);
     }
 
     #[test]
     fn three_times_most_is_everything() {
-        let scene = Scene {
-            world: World::X3,
-            rps: 100.0,
-            baseline: 0.5,
-        };
-        let [_, canary] = Traffic::new(scene, 1).second(0.5);
+        let [_, canary] = Traffic::new(scene(World::X3, 100.0, 0.5), 1).second(0.5);
         assert!(canary.n > 0 && canary.x == canary.n);
     }
 
@@ -188,8 +200,32 @@ mod tests {
     }
 
     #[test]
-    fn one_seed_gives_one_traffic() {
+    fn one_seed_gives_one_traffic_whoever_looks_at_it() {
         assert_eq!(sum(World::PodSpread, 0.2), sum(World::PodSpread, 0.2));
         assert_ne!(sum(World::Healthy, 0.2), sum(World::X2, 0.2));
+        let counts = |looked: bool| -> Vec<[Arm; 2]> {
+            let mut traffic = Traffic::new(scene(World::PrivateBursts, 100.0, 0.01), 7);
+            let second = |_| {
+                let tracks = traffic.second(0.2);
+                if looked {
+                    traffic.divide(tracks[0]);
+                    traffic.durations(1, tracks[1].n);
+                }
+                tracks
+            };
+            (0..200).map(second).collect()
+        };
+        assert_eq!(counts(true), counts(false));
+    }
+
+    #[test]
+    fn what_hangs_has_not_ended_and_is_harm() {
+        let hang = Traffic::new(scene(World::Hang, 100.0, 0.01), 7);
+        assert_eq!(
+            (hang.ended(0, 9), hang.ended(1, 9), hang.harm(Arm::new(9, 1))),
+            (9, 0, 9)
+        );
+        let healthy = Traffic::new(scene(World::Healthy, 100.0, 0.01), 7);
+        assert_eq!((healthy.ended(1, 9), healthy.harm(Arm::new(9, 1))), (9, 1));
     }
 }

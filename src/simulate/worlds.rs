@@ -1,9 +1,7 @@
 //! The named worlds: what stable and the canary do, and how traffic and telemetry behave.
-//!
-//! Errors only. Worlds that differ in latency (all 10 % slower, a slow tail, requests that hang) belong here as soon as
-//! the engine judges latency: they need a histogram beside each count, in [`super::traffic`].
 
 use clap::ValueEnum;
+use controller::contract::policy::Margin;
 
 /// Seconds after the first weight at which the late canary breaks.
 const LATE: u64 = 120;
@@ -37,6 +35,16 @@ pub enum World {
     All,
     /// It is good at first and fails half from 120 s on
     Late,
+    /// Its errors lie exactly at the promotion margin of the policy: promoted no more often than beta
+    Margin,
+    /// All its requests take 10 % longer
+    Latency,
+    /// 1 % of its requests take ten times longer
+    Tail,
+    /// It accepts requests and never answers
+    Hang,
+    /// All its requests take twice as long
+    Slow,
     /// Both versions fail 20 % from 30 s on: nobody's fault
     BothBad,
     /// Healthy; both versions have ten times the errors for 20 s, every 5 min or so
@@ -64,10 +72,22 @@ pub enum Noise {
     Pods,
 }
 
+/// How much longer the canary's requests take; errors are independent of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Delay {
+    /// As long as stable's.
+    Usual,
+    /// So many times as long.
+    Times(f64),
+    /// A share of them so many times as long.
+    Tail(f64, f64),
+}
+
 impl World {
-    /// Shares of bad answers of stable and canary, `t` seconds after the first weight.
-    pub fn rates(self, baseline: f64, t: u64) -> [f64; 2] {
+    /// Shares of bad answers of stable and canary, `t` seconds after the first weight; the margin is that of promotion.
+    pub fn rates(self, baseline: f64, margin: Margin, t: u64) -> [f64; 2] {
         match self {
+            World::Margin => [baseline, margin.ratio * baseline + margin.absolute],
             World::X2 => [baseline, 2.0 * baseline],
             World::X3 => [baseline, 3.0 * baseline],
             World::One => [baseline, 0.01],
@@ -80,10 +100,19 @@ impl World {
         }
     }
 
-    /// Whether the canary is, in the end, worse than stable: then a rollback is right, else it is a false one.
-    pub fn is_worse(self, baseline: f64) -> bool {
-        let [stable, canary] = self.rates(baseline, u64::MAX);
-        canary > stable && self != World::NoTraffic
+    /// How long the canary's requests take, if they end.
+    pub fn delay(self) -> Delay {
+        match self {
+            World::Latency => Delay::Times(1.1),
+            World::Slow => Delay::Times(2.0),
+            World::Tail => Delay::Tail(0.01, 10.0),
+            _ => Delay::Usual,
+        }
+    }
+
+    /// Whether the canary is slower than stable.
+    pub fn is_slower(self) -> bool {
+        self.delay() != Delay::Usual || self == World::Hang
     }
 
     /// What makes error rates vary.
@@ -113,25 +142,39 @@ impl World {
     }
 }
 
+impl Delay {
+    /// Shares of the requests, and how many times longer they take.
+    pub fn parts(self) -> [(f64, f64); 2] {
+        match self {
+            Delay::Usual => [(1.0, 1.0), (0.0, 1.0)],
+            Delay::Times(factor) => [(1.0, factor), (0.0, 1.0)],
+            Delay::Tail(share, factor) => [(1.0 - share, 1.0), (share, factor)],
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simulate::traffic::tests::scene;
+    use controller::contract::policy::Margins;
 
     #[test]
     fn only_faulty_canaries_are_worse() {
         let worse: Vec<String> = World::value_variants()
             .iter()
-            .filter(|w| w.is_worse(0.001))
+            .filter(|w| scene(**w, 100.0, 0.001).is_worse())
             .map(|w| w.name())
             .collect();
-        assert_eq!(worse, ["x2", "x3", "1%", "5%", "50%", "100%", "late"]);
-        assert!(!World::One.is_worse(0.05));
+        let expected = "x2 x3 1% 5% 50% 100% late margin latency tail hang slow";
+        assert_eq!(worse.join(" "), expected);
+        assert!(!scene(World::One, 100.0, 0.05).is_worse());
     }
 
     #[test]
     fn faults_begin_and_silence_ends_when_they_should() {
-        assert_eq!(World::Late.rates(0.001, 119), [0.001, 0.001]);
-        assert_eq!(World::Late.rates(0.001, 120), [0.001, 0.5]);
+        let late = |t| World::Late.rates(0.001, Margins::default().promote, t);
+        assert_eq!((late(119), late(120)), ([0.001, 0.001], [0.001, 0.5]));
         let silent: Vec<u64> = (0..400).filter(|t| World::Gaps.is_silent(*t)).collect();
         assert_eq!(
             (silent[0], silent[89], silent[90], silent.len()),

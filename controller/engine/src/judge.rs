@@ -61,6 +61,8 @@ pub(crate) struct Judge {
     at_weight: u64,
     soaked: u64,
     spent: u64,
+    /// Stable by slices in the seconds that no event has told yet.
+    slices: (f64, Vec<Arm>),
     /// What was read since the last step, for the log of blocks.
     #[serde(skip)]
     journal: Vec<Entry>,
@@ -84,6 +86,7 @@ impl Judge {
             at_weight: 0,
             soaked: 0,
             spent: 0,
+            slices: (0.0, Vec::new()),
             journal: Vec::new(),
         };
         judge.streams = reading::streams(&judge, seen);

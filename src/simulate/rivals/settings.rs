@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 /// What can be typed, for errors.
 const WORDS: &str =
-    "flagger, argo, or interval=1m,success=99,failures=5,first=5,step=5,max=50,checks=1,late=1";
+    "flagger, argo, or interval=1m,success=99,p99=500ms,failures=5,first=5,step=5,max=50,checks=1,late=1";
 
 /// As typed; weights and success in percent.
 pub struct Settings {
@@ -14,6 +14,8 @@ pub struct Settings {
     pub interval: Span,
     /// Of the canary's requests, below which a check fails.
     pub success: f64,
+    /// Seconds of its p99, above which a check fails too; infinite: nobody looks.
+    pub p99: f64,
     /// Failed checks, in all, that make it roll back.
     pub failures: u64,
     /// Of the requests, first step.
@@ -33,6 +35,7 @@ impl Default for Settings {
         Settings {
             interval: Span::seconds(60),
             success: 99.0,
+            p99: 0.5,
             failures: 5,
             first: 5.0,
             step: 5.0,
@@ -50,6 +53,7 @@ impl Settings {
             name,
             interval: self.interval.as_seconds() as u64,
             limit: 1.0 - self.success / 100.0,
+            p99: self.p99,
             failures: self.failures,
             late: self.late,
             weights: self.weights(),
@@ -69,6 +73,7 @@ impl Settings {
         match key {
             "interval" => self.interval = value.parse().ok()?,
             "success" => self.success = percent(value)?,
+            "p99" => self.p99 = age(value)?,
             "failures" => self.failures = value.parse().ok().filter(|n| *n > 0)?,
             "first" => self.first = percent(value)?,
             "step" => self.step = percent(value).filter(|s| *s >= 0.01)?,
@@ -82,6 +87,15 @@ impl Settings {
 
     fn is_possible(&self) -> bool {
         self.interval >= Span::seconds(1) && self.first <= self.max && self.first > 0.0
+    }
+}
+
+/// Of a p99: `500ms`, or `none`.
+fn age(text: &str) -> Option<f64> {
+    let seconds = |span: Span| Some(span.as_seconds()).filter(|s| *s > 0.0);
+    match text {
+        "none" => Some(f64::INFINITY),
+        _ => text.parse().ok().and_then(seconds),
     }
 }
 
@@ -122,6 +136,11 @@ mod tests {
             .unwrap();
         assert_eq!((rules.interval, rules.failures, rules.late), (30, 2, 0));
         assert_eq!(rules.weights, [0.1, 0.3, 0.5]);
+        let p99 = |text: &str| text.parse::<Threshold>().unwrap().p99;
+        assert_eq!(
+            (p99("p99=250ms"), p99("p99=none"), p99("late=1")),
+            (0.25, f64::INFINITY, 0.5)
+        );
         for bad in [
             "spinnaker",
             "interval=0s",
@@ -129,6 +148,7 @@ mod tests {
             "step=0",
             "success=101",
             "failures=0",
+            "p99=0s",
             "",
         ] {
             let told = bad.parse::<Threshold>().unwrap_err();

@@ -72,9 +72,13 @@ impl Calibration {
     /// Dispersion of the canary's requests at a share: bursts come by pods, and what a burst adds to the variance grows
     /// with the square of a pod's requests.
     pub fn phi_at(&self, share: f64) -> Phi {
+        Phi::new(1.0 + (self.phi - 1.0).max(0.0) * self.size(share)).unwrap_or(Phi::ONE)
+    }
+
+    /// How large a pod of the canary is at a share, beside a pod of stable before it came.
+    pub fn size(&self, share: f64) -> f64 {
         let [stable, canary] = self.endpoints.map(f64::from);
-        let size = share * stable / canary;
-        Phi::new(1.0 + (self.phi - 1.0).max(0.0) * size).unwrap_or(Phi::ONE)
+        share * stable / canary
     }
 
     /// Dispersion of a placebo: slices are what was measured.

@@ -40,9 +40,9 @@ pub enum Event {
     Whole(Tick<Outcome>),
     /// Blocks of seconds at one second's age: requests without an answer.
     Early(Tick<Counts>),
-    /// One second of stable by slices: the engine watches itself.
+    /// Some seconds of stable by slices: the engine watches itself.
     Slices {
-        /// Seconds that pass: 0 when another proxy has told them.
+        /// Seconds that pass.
         dt: f64,
         /// Requests and bad ones.
         slices: Vec<Arm>,

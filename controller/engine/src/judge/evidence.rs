@@ -59,9 +59,15 @@ pub struct Evidence {
     placebos: Option<Placebos>,
     /// The placebo that would have been rolled back.
     alarm: Option<u32>,
+    /// The most that any placebo has shown, in nats, 0 or more.
+    highest: f64,
     totals: Counts,
     /// Events so far.
     events: u64,
+    /// Share of the canary in the last event.
+    share: f64,
+    /// Of all metrics, after the last event: asked for several times a second.
+    log_rollback: f64,
     worse: bool,
 }
 
@@ -106,10 +112,19 @@ impl Evidence {
             carried: [0.0; 2],
             placebos: wanted.then(|| Placebos::new(of_slices, past.counts, SLICES)),
             alarm: None,
+            highest: 0.0,
             totals: Counts::default(),
             events: 0,
+            share: 0.0,
+            log_rollback: 0.0,
             worse: false,
         }
+        .weighed()
+    }
+
+    fn weighed(mut self) -> Evidence {
+        self.log_rollback = combine::largest(&self.parts());
+        self
     }
 
     /// Of the first run of a plan without a past.
@@ -134,6 +149,7 @@ impl Evidence {
             carried: [0, 1].map(gained),
             ..self
         }
+        .weighed()
     }
 
     /// The evidence of a word in the log of blocks.
@@ -158,12 +174,18 @@ impl Evidence {
             Event::Early(tick) => self.early(tick),
             Event::Slices { dt, slices } => self.slices(*dt, slices),
         }
-        self.worse |= self.log_rollback() >= self.rollback_at();
+        if !matches!(event, Event::Slices { .. }) {
+            self.log_rollback = combine::largest(&self.parts());
+        }
+        self.worse |= self.log_rollback >= self.rollback_at();
     }
 
     fn whole(&mut self, tick: &Tick<Outcome>) {
         let counts: Vec<Counts> = tick.blocks.iter().map(|b| b.counts).collect();
         self.totals = counts.iter().fold(self.totals, |sum, c| sum.plus(*c));
+        if !tick.blocks.is_empty() {
+            self.share = tick.share;
+        }
         self.errors.set_phi(self.calibration.phi_at(tick.share));
         if tick.cold {
             self.errors.tick_cold(tick.dt, &counts);
@@ -189,6 +211,7 @@ impl Evidence {
         placebos.tick(dt, slices);
         let alarm = placebos.alarm(self.risk.alpha).map(|i| i as u32);
         self.alarm = self.alarm.or(alarm);
+        self.highest = self.highest.max(placebos.largest().unwrap_or(0.0));
     }
 
     /// Whether the canary has been proven worse.
@@ -203,17 +226,18 @@ impl Evidence {
 
     /// Evidence for a rollback, in nats.
     pub fn log_rollback(&self) -> f64 {
-        combine::largest(&self.parts())
+        self.log_rollback
     }
 
     /// Where it rolls back: ln(1/alpha). When a placebo has alarmed, chance is larger than it should be for this
-    /// traffic: then a canary must be beyond all placebos by as much.
+    /// traffic: then a canary must be beyond the most that any placebo has ever shown by as much, and what a burst brings
+    /// grows with the size of the group that it hits.
     pub fn rollback_at(&self) -> f64 {
         let plain = -self.risk.alpha.ln();
         match (&self.placebos, self.alarm) {
             (Some(placebos), Some(_)) => {
                 let groups = placebos.groups() as f64;
-                plain + groups.ln() + placebos.largest().unwrap_or(0.0).max(0.0)
+                plain + groups.ln() + self.highest * self.calibration.size(self.share).max(1.0)
             }
             _ => plain,
         }

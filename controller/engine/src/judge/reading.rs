@@ -25,6 +25,8 @@ use std::collections::BTreeMap;
 const GRACE_MS: u64 = 20;
 /// Seconds after the outcome age in which a page still shows what was known at that age.
 const TIMELY_MS: u64 = 2_000;
+/// Seconds of a block of slices: half a burst.
+const SLICE_SECONDS: f64 = 10.0;
 /// Minutes of stable's past that make the baseline.
 const BASELINE_MINUTES: u64 = 10;
 
@@ -294,12 +296,13 @@ impl Judge {
         }
     }
 
-    /// Stable of one second by slices, for the placebos.
+    /// Stable of one second by slices, for the placebos: told in longer blocks, since nothing waits for them.
     fn slices(&mut self, dt: f64, cohorts: &[Cohort], age: Age) {
         if self.evidence.placebos().is_none() {
             return;
         }
-        let mut slices = Vec::new();
+        let (seconds, slices) = &mut self.slices;
+        *seconds += dt;
         for (i, slice) in cohorts
             .iter()
             .flat_map(|c| c.slices.iter().take(SLICES).enumerate())
@@ -311,7 +314,10 @@ impl Judge {
                 *sum = Arm::plus(*sum, Arm::new(slice.started, bad.min(slice.started)));
             }
         }
-        self.take(Event::Slices { dt, slices });
+        if *seconds >= SLICE_SECONDS {
+            let (dt, slices) = std::mem::take(&mut self.slices);
+            self.take(Event::Slices { dt, slices });
+        }
     }
 }
 
