@@ -71,6 +71,19 @@ pub struct Evidence {
     worse: bool,
 }
 
+/// Part of latency's weight that goes to errors when stable's past is too thin to judge latency from the start: with so
+/// little traffic, errors are what can be seen.
+const THIN: f64 = 2.0 / 3.0;
+
+fn weights(wanted: Weights, thin: bool) -> Weights {
+    let moved = if thin { THIN * wanted.latency } else { 0.0 };
+    Weights {
+        errors: wanted.errors + moved,
+        latency: wanted.latency - moved,
+        ..wanted
+    }
+}
+
 /// Stable before the canary.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Past {
@@ -101,14 +114,16 @@ impl Evidence {
             phi: calibration.phi_of_slice(),
             ..errors
         };
+        let speed = plan
+            .latency
+            .map(|config| Speed::start(plan, config, &calibration, past));
+        let thin = speed.as_ref().is_some_and(Speed::is_learning);
         Evidence {
             risk,
             calibration,
             errors: ErrorProcess::new(errors, past.counts),
-            speed: plan
-                .latency
-                .map(|config| Speed::start(plan, config, &calibration, past)),
-            weights: plan.policy.judgement.weights,
+            speed,
+            weights: weights(plan.policy.judgement.weights, thin),
             carried: [0.0; 2],
             placebos: wanted.then(|| Placebos::new(of_slices, past.counts, SLICES)),
             alarm: None,

@@ -126,6 +126,11 @@ impl Speed {
         }
     }
 
+    /// Whether there is no baseline yet.
+    pub fn is_learning(&self) -> bool {
+        matches!(self.latency, Latency::Learning(..))
+    }
+
     /// The process, once there is a baseline.
     pub fn process(&self) -> Option<&LatencyProcess> {
         match &self.latency {
