@@ -13,7 +13,7 @@ use stats::{
 };
 
 /// Chance of widening the margin although the pods are alike: the price is a less watchful release, not a wrong one.
-const CHANCE: f64 = 0.05;
+const CHANCE: f64 = 0.01;
 /// Bad requests of an even half hour that are added to the one seen: a handful of errors says nothing of dispersion.
 const INDEPENDENT: f64 = 20.0;
 /// Dispersion that the largest of three lengths shows by chance with independent requests.
