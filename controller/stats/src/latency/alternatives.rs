@@ -127,7 +127,7 @@ impl Family {
         pairs.filter(|(b, _)| **b == bet).map(|(_, w)| w).sum()
     }
 
-    /// Pseudo-requests that [`super::learned`] starts from.
+    /// Pseudo-requests that [`super::learned()`] starts from.
     pub fn shrinkage(self) -> f64 {
         match self {
             Family::Reference => REFERENCE_SHRINKAGE,
