@@ -181,7 +181,12 @@ fn sure(e: &Explanation) -> String {
     out += &line("worse", &view::bar(e.log_rollback, e.rollback_at));
     out += &line("good enough", &view::bar(e.log_promote, e.promote_at));
     let one_in = |at: f64| number(at.exp().round());
-    out += &bullet(&if e.is_worse() {
+    let alarmed = e.placebos.as_ref().is_some_and(|p| p.alarmed.is_some());
+    out += &bullet(&if alarmed {
+        "How rare this is by chance cannot be said: a part of stable, judged in the same way, would have been rolled back \
+         too. The first line stands far beyond the most that any part of stable has shown."
+            .to_owned()
+    } else if e.is_worse() {
         format!(
             "Of {} healthy releases, fewer than one would ever look this bad, however often one looks. This one is {} \
              beyond that line.",

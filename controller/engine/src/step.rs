@@ -115,7 +115,12 @@ fn judge(desk: &mut Desk, mut stage: Stage) -> Stage {
     let reason = if !judged {
         None
     } else if trial.judge.verdict() == Verdict::Worse {
-        Some(words::rolled_back(&trial.judge.figures(), &trial.judge.blamed()))
+        let (figures, blamed) = (trial.judge.figures(), trial.judge.blamed());
+        Some(words::rolled_back(
+            &figures,
+            &blamed,
+            trial.judge.is_miscalibrated(),
+        ))
     } else if desk.ledger.wanted.is_none() {
         None
     } else {

@@ -26,7 +26,8 @@ pub(crate) fn counts(f: &Figures) -> String {
     format!("canary {} bad{unanswered}, stable {} bad", f.canary, f.stable)
 }
 
-pub(crate) fn rolled_back(f: &Figures, blamed: &[Metric]) -> String {
+/// `beyond`: a part of stable would have been rolled back too, so the usual chance does not hold.
+pub(crate) fn rolled_back(f: &Figures, blamed: &[Metric], beyond: bool) -> String {
     let others: Vec<String> = blamed.iter().filter_map(|m| blame(f, *m)).collect();
     let (what, so_many) = if others.is_empty() {
         (String::new(), "so many errors")
@@ -35,12 +36,19 @@ pub(crate) fn rolled_back(f: &Figures, blamed: &[Metric]) -> String {
     } else {
         (format!("{}; ", others.join("; ")), "so much of that")
     };
+    let times = factor(f.log_rollback - f.rollback_at);
+    if beyond {
+        return format!(
+            "rolled back: {what}{}; a part of stable would have been rolled back too, but this is far beyond the most that any \
+             part has shown (evidence {times} times what a rollback needs here)",
+            counts(f),
+        );
+    }
     format!(
         "rolled back: {what}{}; {so_many} would be seen by chance in fewer than 1 of {:.0} healthy releases \
-         (evidence {} times what a rollback needs)",
+         (evidence {times} times what a rollback needs)",
         counts(f),
         f.rollback_at.exp(),
-        factor(f.log_rollback - f.rollback_at),
     )
 }
 
@@ -233,7 +241,7 @@ mod tests {
             rollback_at: 100f64.ln(),
             ..Figures::default()
         };
-        let text = rolled_back(&f, &[Metric::Errors]);
+        let text = rolled_back(&f, &[Metric::Errors], false);
         assert!(
             text.starts_with("rolled back: canary 14 of 61 bad, stable 0 of 540 bad; "),
             "{text}"
@@ -259,12 +267,12 @@ mod tests {
             }),
             ..Figures::default()
         };
-        let slow = rolled_back(&f, &[Metric::Latency]);
+        let slow = rolled_back(&f, &[Metric::Latency], false);
         assert!(
             slow.starts_with("rolled back: slower: p95 of the canary 210 ms beside stable's 60 ms; canary"),
             "{slow}"
         );
-        let hangs = rolled_back(&f, &[Metric::Stalled]);
+        let hangs = rolled_back(&f, &[Metric::Stalled], false);
         let expected = "unanswered after 1 s: 40 of 41 of the canary, beside 0 of 380 of stable after 0.5 s;";
         assert!(hangs.contains(expected), "{hangs}");
     }
