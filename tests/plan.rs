@@ -36,11 +36,11 @@ fn what_latency_can_show_once_its_p99_is_known() {
     let text = String::from_utf8(done.stdout).unwrap();
     assert!(text.is_ascii() && !text.contains(hint), "{text}");
     for part in [
-        "p50 49.5 ms and p99 200 ms (spread 0.6); tolerated: 1.19 times stable's",
+        "p50 49.5 ms and p99 200 ms (spread 0.6); tolerated: 1.05 times stable's",
         "CANARY SLOWER   ROLLED BACK IN  SLOW TILL THEN",
-        "all x1.1                 never",
-        "all x1.25              4.3 min",
-        "2 % over p99           1.2 min",
+        "all x1.1               1.1 min",
+        "all x1.25               14.6 s",
+        "2 % over p99            54.4 s",
         "(and the soak): errors ",
     ] {
         assert!(text.contains(part), "{part}:\n{text}");
@@ -61,7 +61,7 @@ fn the_same_of_latency_for_scripts() {
         (&latency["p99Seconds"], &latency["p50Seconds"]),
         (&1.0.into(), &0.4.into())
     );
-    assert!(latency["rows"][0]["seconds"].is_null());
+    assert!(latency["rows"][0]["seconds"].as_f64() > latency["rows"][1]["seconds"].as_f64());
     assert!(latency["rows"][5]["seconds"].as_f64() < latency["rows"][3]["seconds"].as_f64());
     assert!(latency["promoteSeconds"].as_f64().unwrap() > 0.0);
 }

@@ -84,7 +84,7 @@ impl Latency {
             p99_seconds: p99,
             p50_seconds: case.service.median,
             sigma: case.service.sigma,
-            tolerated: times(judgement.latency.rollback_shift),
+            tolerated: times(judgement.latency.rollback_shift).max(judgement.latency.tolerance),
             promoted: times(judgement.latency.promote_shift),
             rows: case.rows(),
             promote_seconds: case.prospect.promote_seconds(),
