@@ -168,7 +168,7 @@ fn a_damaged_state_is_told_set_aside_and_never_obeyed() {
             t.replacen("\"weight\":\"", "\"weight\":\"9", 1)
         }),
         ("another schema", |t| {
-            t.replacen("\"schema\":1", "\"schema\":99", 1)
+            t.replacen("\"schema\":2", "\"schema\":99", 1)
         }),
         ("one digit", |t| t.replacen('7', "8", 1)),
     ];
