@@ -248,7 +248,7 @@ pub fn name(metric: Metric) -> &'static str {
     match metric {
         Metric::Errors => "errors",
         Metric::Latency => "latency",
-        Metric::Unanswered => "unanswered after 1 s",
+        Metric::Unanswered => "no good answer in 1 s",
     }
 }
 

@@ -129,7 +129,6 @@ impl<'a> Desk<'a> {
             steady: self.ledger.steady_share(),
             soak_left: soak_left.max(0.0),
             errors: policy.judgement.errors,
-            slower: policy.judgement.latency.tolerance,
         };
         Grounds { basis, setting }
     }

@@ -56,8 +56,11 @@ pub(crate) struct Judge {
     seconds: u64,
     /// Seconds that are known at [`STALL_AGE`].
     ahead: u64,
-    /// Seconds from the first weight in which the canary is forgiven to be slow.
+    /// Seconds with a share for the canary in which it is forgiven to be slow.
     warm_up: u64,
+    /// Such seconds so far, whole ones and at [`STALL_AGE`].
+    warm: u64,
+    warm_ahead: u64,
     at_weight: u64,
     soaked: u64,
     spent: u64,
@@ -83,6 +86,8 @@ impl Judge {
             seconds: 0,
             ahead: 0,
             warm_up: plan.policy.judgement.warm_up.as_seconds() as u64,
+            warm: 0,
+            warm_ahead: 0,
             at_weight: 0,
             soaked: 0,
             spent: 0,
@@ -93,11 +98,12 @@ impl Judge {
         judge.begun()
     }
 
-    /// The judge of the watch after promotion: fresh counts, the old capital. The canary is warm.
+    /// The judge of the watch after promotion: fresh counts, the old capital and calibration. The canary is
+    /// warm.
     pub fn follow(&self, plan: &Plan, seen: &Observation) -> Judge {
         let fresh = Judge::start(plan, self.evidence.risk(), seen);
         let judge = Judge {
-            evidence: Arc::new(Arc::unwrap_or_clone(fresh.evidence).follow(&self.evidence)),
+            evidence: Arc::new(self.evidence.again(plan, &before(seen).0)),
             warm_up: 0,
             journal: Vec::new(),
             ..fresh
@@ -251,6 +257,9 @@ impl Judge {
     }
 
     fn take(&mut self, event: Event) {
+        if self.evidence.is_worse() {
+            return;
+        }
         Arc::make_mut(&mut self.evidence).apply(&event);
         let n = self.evidence.events();
         self.journal.push(Entry::Taken { n, event });

@@ -7,11 +7,10 @@ use crate::{
 };
 use contract::{
     Split,
-    policy::Margin,
     release::{Figures, Latencies, Phase},
 };
 
-use stats::placebo::Placebos;
+use stats::{halfplane::Margin, placebo::Placebos};
 
 /// Beyond this a factor of evidence says nothing more to anybody.
 const MANY: f64 = 1e6;
@@ -62,7 +61,7 @@ fn blame(f: &Figures, metric: Metric) -> Option<String> {
             let age = STALL_AGE;
             let (canary, stable) = (m.canary_stalled, m.stable_stalled);
             Some(format!(
-                "unanswered after {age} s: {canary} of the canary, beside {stable} of stable after {} s",
+                "no good answer within {age} s: {canary} of the canary, beside {stable} of stable within {} s",
                 age / 2.0
             ))
         }
@@ -109,9 +108,22 @@ pub(crate) fn good_enough(f: &Figures, margin: Margin, soaked: f64) -> String {
          than 1 of {:.0} releases; {soaked:.0} s of traffic without suspicion",
         counts(f),
         f.latency.as_ref().map(as_fast).unwrap_or_default(),
-        margin.ratio,
-        percent(margin.absolute),
+        two_decimals(margin.ratio()),
+        percent(margin.absolute()),
         f.promote_at.exp(),
+    )
+}
+
+fn two_decimals(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+/// Promoted because the policy says so at the deadline.
+pub(crate) fn unproven(plan: &Plan, trial: &Trial) -> String {
+    format!(
+        "promoted at the deadline of {}, as the policy says, without proof that it is good enough: {}",
+        plan.policy.deadline,
+        waiting(plan, trial)
     )
 }
 
@@ -162,6 +174,12 @@ pub(crate) fn waiting(plan: &Plan, trial: &Trial) -> String {
     let f = trial.judge.figures();
     let soak = plan.policy.pacing.soak.as_seconds();
     let evidence = match needed(plan, &f) {
+        Some(_) if trial.judge.evidence().lacks_latency() => {
+            format!(
+                "waiting for evidence of latency: {} canary requests",
+                f.canary.requests
+            )
+        }
         Some(n) => format!(
             "waiting for evidence: {} of about {n:.0} canary requests",
             f.canary.requests
@@ -273,7 +291,8 @@ mod tests {
             "{slow}"
         );
         let hangs = rolled_back(&f, &[Metric::Stalled], false);
-        let expected = "unanswered after 1 s: 40 of 41 of the canary, beside 0 of 380 of stable after 0.5 s;";
+        let expected =
+            "no good answer within 1 s: 40 of 41 of the canary, beside 0 of 380 of stable within 0.5 s;";
         assert!(hangs.contains(expected), "{hangs}");
     }
 

@@ -114,7 +114,7 @@ fn a_canary_that_accepts_and_never_answers_is_rolled_back_within_ten_seconds() {
             let told = if warm_up > 0.0 {
                 "without an answer"
             } else {
-                "unanswered after"
+                "no good answer within"
             };
             assert!(end.why.contains(told), "{}", end.why);
         }

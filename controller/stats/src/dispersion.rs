@@ -83,7 +83,13 @@ pub fn dispersion<'a>(blocks: impl IntoIterator<Item = &'a [Arm]>) -> f64 {
 /// Standard deviation of the log error rate between pods, beyond what chance gives: moments of
 /// `x_i ~ n_i p exp(spread)`, so that pods without errors need no correction. 0 with fewer than two pods.
 pub fn pod_spread(pods: &[Arm]) -> f64 {
+    pod_spread_beyond(pods, Phi::ONE)
+}
+
+/// The same beyond requests of dispersion `phi`: what one burst did to one pod is no lasting difference.
+pub fn pod_spread_beyond(pods: &[Arm], phi: Phi) -> f64 {
     let (found, expected) = variances(pods);
+    let expected = expected * phi.get();
     let requests: f64 = pods.iter().map(|pod| pod.requests()).sum();
     let bad: f64 = pods.iter().map(|pod| pod.bad()).sum();
     if requests <= 0.0 || bad <= 0.0 {
@@ -104,8 +110,9 @@ pub fn pod_spread(pods: &[Arm]) -> f64 {
     variance.ln_1p().sqrt()
 }
 
-/// Whether chance explains the differences between pods in fewer than `chance` of cases (chi-square test of one rate).
-pub fn is_spread(pods: &[Arm], chance: f64) -> bool {
+/// Whether chance explains the differences between pods in fewer than `chance` of cases (chi-square test of one rate,
+/// the requests having dispersion `phi`).
+pub fn is_spread(pods: &[Arm], phi: Phi, chance: f64) -> bool {
     let requests: f64 = pods.iter().map(|pod| pod.requests()).sum();
     let bad: f64 = pods.iter().map(|pod| pod.bad()).sum();
     let counted = pods.iter().filter(|pod| pod.n > 0);
@@ -115,7 +122,7 @@ pub fn is_spread(pods: &[Arm], chance: f64) -> bool {
     let p = bad / requests;
     let square = |pod: &Arm| (pod.bad() - pod.requests() * p).powi(2) / (pod.requests() * p * (1.0 - p));
     let (sum, count) = counted.fold((0.0, 0.0), |(sum, count), pod| (sum + square(pod), count + 1.0));
-    ChiSquared::new(count - 1.0).is_ok_and(|d| d.sf(sum) < chance)
+    ChiSquared::new(count - 1.0).is_ok_and(|d| d.sf(sum / phi.get()) < chance)
 }
 
 /// Standard deviation of the pods' mean log durations (`log` nats a unit, `(requests, sum)` a pod), beyond what chance
@@ -215,10 +222,15 @@ mod tests {
     #[test]
     fn only_differences_beyond_chance_are_a_spread() {
         let pods = |bad: [u64; 4]| bad.map(|x| Arm::new(10_000, x));
-        assert!(!is_spread(&pods([10, 14, 7, 9]), 0.05));
-        assert!(is_spread(&pods([10, 34, 7, 9]), 0.05));
+        assert!(!is_spread(&pods([10, 14, 7, 9]), Phi::ONE, 0.05));
+        assert!(is_spread(&pods([10, 34, 7, 9]), Phi::ONE, 0.05));
+        let burst = Phi::new(20.0).unwrap();
+        assert!(!is_spread(&pods([10, 34, 7, 9]), burst, 0.05));
+        assert_eq!(pod_spread_beyond(&pods([10, 34, 7, 9]), burst), 0.0);
         assert!(
-            !is_spread(&pods([0; 4]), 0.05) && !is_spread(&[Arm::new(9, 1)], 0.05) && !is_spread(&[], 0.05)
+            !is_spread(&pods([0; 4]), Phi::ONE, 0.05)
+                && !is_spread(&[Arm::new(9, 1)], Phi::ONE, 0.05)
+                && !is_spread(&[], Phi::ONE, 0.05)
         );
     }
 

@@ -119,6 +119,11 @@ impl LatencyProcess {
             .for_each(|block| add(&mut self.saved.canary, &block.canary));
     }
 
+    /// The dispersion from the next tick on: it may follow the weight, never the outcomes.
+    pub fn set_phi(&mut self, phi: Phi) {
+        self.saved.config.phi = phi;
+    }
+
     /// `ln M` of the rollback: above `ln(1/alpha)` some quantile of the canary was slower than the margin.
     pub fn log_roll(&self) -> f64 {
         self.saved.capital.log_m(self.saved.config.family.weights())

@@ -6,9 +6,8 @@ use contract::{evidence::Noise, policy};
 use serde::{Deserialize, Serialize};
 use stats::{
     Arm,
-    dispersion::{duration_spread, is_spread, pod_spread, reach, widened},
+    dispersion::{duration_spread, is_spread, pod_spread_beyond, reach, widened},
     errors::{ErrorConfig, Phi},
-    halfplane::Margin,
     latency::BUCKETS_PER_OCTAVE,
 };
 
@@ -18,14 +17,16 @@ const CHANCE: f64 = 0.01;
 const INDEPENDENT: f64 = 20.0;
 /// Dispersion that the largest of three lengths shows by chance with independent requests.
 const EVEN: f64 = 1.15;
-/// Ratio that is tolerated when the pods of stable differ beyond any margin: only gross failures are seen then.
-const WIDEST: f64 = 50.0;
+/// Largest dispersion that is believed: more would hide a canary that fails outright.
+const LARGEST: f64 = 20.0;
+/// Largest factor that is tolerated because pods differ; beyond it, differences are faults to be found.
+const WIDEST: f64 = 4.0;
 
 /// What stable has shown of itself before the canary.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Manner {
-    /// Sums over proxies of how much the slices of stable differed.
-    pub noise: Noise,
+    /// How much the slices of stable differed, minute by minute and proxy by proxy.
+    pub noise: Vec<Noise>,
     /// Proxies that told it: each sees a part of every pod's traffic.
     pub proxies: u32,
     /// Stable's pods, over all proxies.
@@ -58,12 +59,8 @@ impl Calibration {
     pub fn of(plan: &Plan, manner: &Manner) -> Calibration {
         let words = &plan.policy.judgement.noise;
         Calibration {
-            phi: if words.dispersion { phi(manner) } else { 1.0 },
-            spread: if words.pod_spread {
-                spread(&manner.pods)
-            } else {
-                0.0
-            },
+            phi: if words.dispersion { phi(manner, false) } else { 1.0 },
+            spread: if words.pod_spread { spread(manner) } else { 0.0 },
             slowness: if words.pod_spread { slowness(manner) } else { 0.0 },
             endpoints: manner.endpoints.map(|n| n.max(1)),
         }
@@ -89,7 +86,7 @@ impl Calibration {
     /// The slow-down that is tolerated, because single pods differ by as much.
     pub fn tolerance(&self, wanted: f64) -> f64 {
         let [stable, canary] = self.endpoints;
-        reach(self.slowness, canary, stable).max(wanted)
+        reach(self.slowness, canary, stable).min(WIDEST).max(wanted)
     }
 
     /// Buckets by which a canary may be slower and still be good enough: more than are tolerated.
@@ -104,14 +101,9 @@ impl Calibration {
             return config;
         }
         let [stable, canary] = self.endpoints;
-        let margins = widened(config.roll_back, config.promote, self.spread, canary, stable).or_else(|_| {
-            let widest = |m: Margin, ratio: f64| Margin::new(ratio.max(m.ratio()), m.absolute());
-            Ok::<_, stats::Refused>((
-                widest(config.roll_back, WIDEST)?,
-                widest(config.promote, policy::WIDER * WIDEST)?,
-            ))
-        });
-        match margins {
+        let most = self.spread * WIDEST.ln() / reach(self.spread, canary, stable).ln();
+        let spread = self.spread.min(most);
+        match widened(config.roll_back, config.promote, spread, canary, stable) {
             Ok((roll_back, promote)) => ErrorConfig {
                 roll_back,
                 promote,
@@ -124,13 +116,27 @@ impl Calibration {
 
 /// The largest dispersion of the block lengths. Each of several proxies sees but a part of a pod's burst: over all of
 /// them its variance is so many times larger.
-fn phi(manner: &Manner) -> f64 {
-    let lengths = manner.noise.found.into_iter().zip(manner.noise.expected);
-    let largest = lengths
-        .map(|(found, expected)| (found + INDEPENDENT) / (expected + INDEPENDENT))
+///
+/// The worst minute is left out: what happened once in half an hour, a pod that was restarted, is no manner of stable's,
+/// and would blind the release. Bursts come again.
+fn phi(manner: &Manner, worst_counts: bool) -> f64 {
+    let largest = [0, 1, 2]
+        .map(|length| quotient(&manner.noise, length, worst_counts))
+        .into_iter()
         .fold(1.0, f64::max);
     let excess = if largest < EVEN { 0.0 } else { largest - 1.0 };
-    1.0 + excess * f64::from(manner.proxies.max(1))
+    (1.0 + excess * f64::from(manner.proxies.max(1))).min(LARGEST)
+}
+
+fn quotient(minutes: &[Noise], length: usize, worst_counts: bool) -> f64 {
+    let excess = |m: &Noise| m.found[length] - m.expected[length];
+    let worst = minutes.iter().max_by(|a, b| excess(a).total_cmp(&excess(b)));
+    let left_out = worst.filter(|_| !worst_counts).copied().unwrap_or_default();
+    let sum = |of: fn(&Noise) -> [f64; 3]| {
+        let all: f64 = minutes.iter().map(|m| of(m)[length]).sum();
+        all - of(&left_out)[length] + INDEPENDENT
+    };
+    sum(|m| m.found) / sum(|m| m.expected)
 }
 
 fn slowness(manner: &Manner) -> f64 {
@@ -138,9 +144,11 @@ fn slowness(manner: &Manner) -> f64 {
     duration_spread(&manner.durations, manner.within, unit, CHANCE)
 }
 
-fn spread(pods: &[Arm]) -> f64 {
-    if is_spread(pods, CHANCE) {
-        pod_spread(pods)
+/// What a burst did to one pod is no lasting difference: here the worst minute counts.
+fn spread(manner: &Manner) -> f64 {
+    let phi = Phi::new(phi(manner, true)).unwrap_or(Phi::ONE);
+    if is_spread(&manner.pods, phi, CHANCE) {
+        pod_spread_beyond(&manner.pods, phi)
     } else {
         0.0
     }
@@ -155,12 +163,20 @@ mod tests {
         Plan::of(&ServiceEntry::default()).unwrap()
     }
 
+    /// Ten minutes like this, and one that is left out.
+    fn minutes(one: f64, ten: f64) -> Vec<Noise> {
+        let minute = |one, ten| Noise {
+            found: [one, ten, 0.0],
+            expected: [10.0, 10.0, 0.0],
+        };
+        let mut minutes = vec![minute(one, ten); 10];
+        minutes.push(minute(500.0, 500.0));
+        minutes
+    }
+
     fn manner(pods: [u64; 3]) -> Manner {
         Manner {
-            noise: Noise {
-                found: [100.0, 340.0, 0.0],
-                expected: [100.0, 100.0, 0.0],
-            },
+            noise: minutes(10.0, 34.0),
             proxies: 2,
             pods: pods.map(|bad| Arm::new(10_000, bad)).to_vec(),
             endpoints: [3, 1],
@@ -181,28 +197,39 @@ mod tests {
     #[test]
     fn a_handful_of_errors_and_chance_are_no_dispersion() {
         let phi_of = |found: f64, expected: f64| {
-            let noise = Noise {
+            let minute = Noise {
                 found: [found, 0.0, 0.0],
                 expected: [expected, 0.0, 0.0],
             };
             let manner = Manner {
-                noise,
+                noise: vec![minute, Noise::default()],
                 ..manner([10, 10, 10])
             };
-            Calibration::of(&plan(), &manner).phi
+            (phi(&manner, true), phi(&manner, false))
         };
-        assert_eq!((phi_of(3.0, 1.5), phi_of(220.0, 200.0)), (1.0, 1.0));
-        assert!(phi_of(600.0, 300.0) > 2.5);
+        assert_eq!((phi_of(3.0, 1.5), phi_of(220.0, 200.0)), ((1.0, 1.0), (1.0, 1.0)));
+        let (all, once) = phi_of(600.0, 300.0);
+        assert!(all > 2.5 && once == 1.0, "{all} {once}");
+        assert_eq!(phi_of(1e300, 1.0).0, LARGEST);
     }
 
     #[test]
     fn pods_that_differ_widen_the_margins_and_chance_does_not() {
         let plan = plan();
-        let config = |pods| Calibration::of(&plan, &manner(pods)).widen(plan.errors);
+        let config = |pods| {
+            let even = Manner {
+                noise: Vec::new(),
+                ..manner(pods)
+            };
+            Calibration::of(&plan, &even).widen(plan.errors)
+        };
         assert_eq!(config([10, 14, 9]), plan.errors);
         let wide = config([10, 100, 40]);
         assert!(wide.roll_back.ratio() > 2.0, "{wide:?}");
         assert!(wide.promote.ratio() > 1.1 * wide.roll_back.ratio());
+        assert!(config([0, 2000, 40]).roll_back.ratio() < 4.01, "not without end");
+        let burst = Calibration::of(&plan, &manner([10, 60, 10])).widen(plan.errors);
+        assert_eq!(burst, plan.errors, "one bad minute is no lasting difference");
     }
 
     #[test]

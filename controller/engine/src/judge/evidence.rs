@@ -107,7 +107,15 @@ impl Risk {
 impl Evidence {
     /// No request yet.
     pub(crate) fn start(plan: &Plan, risk: Risk, past: &Past) -> Evidence {
-        let calibration = Calibration::of(plan, &past.manner);
+        Evidence::calibrated(plan, risk, past, Calibration::of(plan, &past.manner))
+    }
+
+    /// The evidence of the watch: fresh counts, and what stable had shown before the canary came.
+    pub(crate) fn again(&self, plan: &Plan, past: &Past) -> Evidence {
+        Evidence::calibrated(plan, self.risk, past, self.calibration).follow(self)
+    }
+
+    fn calibrated(plan: &Plan, risk: Risk, past: &Past, calibration: Calibration) -> Evidence {
         let errors = calibration.widen(plan.errors);
         let wanted = plan.policy.judgement.noise.placebos && past.manner.is_divided;
         let of_slices = stats::errors::ErrorConfig {
@@ -149,7 +157,7 @@ impl Evidence {
     }
 
     /// Fresh counts, the capital of `before`.
-    pub(crate) fn follow(self, before: &Evidence) -> Evidence {
+    fn follow(self, before: &Evidence) -> Evidence {
         let metrics = before.parts();
         let gained = |release: usize| {
             let part = metrics.iter().filter(|m| m.release == release);
@@ -208,7 +216,7 @@ impl Evidence {
             self.errors.tick(tick.dt, &counts);
         }
         if let Some(speed) = &mut self.speed {
-            speed.tick(tick);
+            speed.tick(tick, self.calibration.phi_at(tick.share));
         }
     }
 
@@ -265,6 +273,11 @@ impl Evidence {
             Some(speed) => errors.min(speed.log_promote()),
             None => errors,
         }
+    }
+
+    /// Whether errors are proven, and latency is what a promotion waits for.
+    pub(crate) fn lacks_latency(&self) -> bool {
+        self.errors.log_promote() >= self.promote_at() && self.log_promote() < self.promote_at()
     }
 
     /// Where it may promote: ln(1/beta).

@@ -58,7 +58,6 @@ pub(crate) struct Setting {
     pub steady: Option<f64>,
     pub soak_left: f64,
     pub errors: policy::Margins,
-    pub slower: f64,
 }
 
 impl Grounds {
@@ -178,7 +177,7 @@ impl Evidence {
             rollback: margin(config.roll_back),
             promote: margin(config.promote),
             policy_rollback: setting.errors.rollback,
-            slower: self.speed().map(|_| setting.slower),
+            slower: self.speed().map(Speed::tolerance),
         }
     }
 
@@ -469,7 +468,6 @@ mod tests {
             steady: Some(SHARE),
             soak_left: 0.0,
             errors: policy::Margins::default(),
-            slower: 1.05,
         };
         Grounds { basis, setting }.explain()
     }

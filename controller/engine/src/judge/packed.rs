@@ -1,14 +1,21 @@
 //! Evidence as one short word: a status has room for 4 kB, and every bit must come back after a restart.
 //!
-//! The word is the `postcard` encoding (numbers as they are, counts by their size) in base64. The shape is that of the
-//! state that holds it, and changes with its schema number.
+//! The word is the `postcard` encoding (numbers as they are, counts by their size), deflated, in base64. The shape is that
+//! of the state that holds it, and changes with its schema number.
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_to_vec_with_limit};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, ser};
+
+/// How hard the compressor tries: beyond this, time is lost and no octet won.
+const LEVEL: u8 = 6;
+/// Most octets that a word may stand for: a damaged one may not fill the memory.
+const LARGEST: usize = 1 << 20;
 
 /// The word of a value.
 pub(crate) fn pack<T: Serialize>(value: &T) -> Result<String, postcard::Error> {
-    Ok(STANDARD_NO_PAD.encode(postcard::to_allocvec(value)?))
+    let plain = postcard::to_allocvec(value)?;
+    Ok(STANDARD_NO_PAD.encode(compress_to_vec(&plain, LEVEL)))
 }
 
 /// The value of a word.
@@ -16,7 +23,8 @@ pub(crate) fn unpack<T: DeserializeOwned>(word: &str) -> Result<T, String> {
     let bytes = STANDARD_NO_PAD
         .decode(word)
         .map_err(|e| format!("is no base64: {e}"))?;
-    postcard::from_bytes(&bytes).map_err(|e| format!("is no evidence of this version: {e}"))
+    let plain = decompress_to_vec_with_limit(&bytes, LARGEST).map_err(|e| format!("is no deflated data: {e}"))?;
+    postcard::from_bytes(&plain).map_err(|e| format!("is no evidence of this version: {e}"))
 }
 
 /// For `#[serde(with)]`.

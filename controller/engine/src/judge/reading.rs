@@ -14,7 +14,8 @@ use super::{
 };
 use crate::observation::{Observation, Told};
 use contract::{
-    evidence::{Bad, Cohort, Minute, SLICES, ServicePage, Tally},
+    evidence::{Bad, Cohort, Minute, Noise, SLICES, ServicePage, Tally},
+    latency::EDGES,
     names::Track,
 };
 use serde::{Deserialize, Serialize};
@@ -154,7 +155,7 @@ fn read_page(judge: &mut Judge, stream: &mut Stream, told: &Report, terms: &Term
     }
 }
 
-/// The earliest second that may be published; of the same one, first what is known first.
+/// The earliest second that may be published.
 fn next<'a>(stream: &Stream, told: &Report<'a>, terms: &Terms) -> Option<Next<'a>> {
     let second = |s: u64| {
         let cohorts = &told.page.cohorts;
@@ -172,9 +173,10 @@ fn next<'a>(stream: &Stream, told: &Report<'a>, terms: &Terms) -> Option<Next<'a
     let cohorts = second(stream.whole.next);
     let whole = publishable(stream.whole.next, cohorts, told.now_ms, terms.outcome_age)
         .map(|age| (stream.whole.next, Next::Whole(cohorts, age)));
-    early
+    // Of the same second, what came of it first: a failure must not be told as a silence.
+    whole
         .into_iter()
-        .chain(whole)
+        .chain(early)
         .min_by_key(|(second, _)| *second)
         .map(|(_, next)| next)
 }
@@ -229,6 +231,7 @@ impl Judge {
         let leads = cursor.advance(&mut self.seconds);
         if leads {
             self.recent.advance();
+            self.warm += u64::from(is_shared(cohorts));
         }
         let time = if leads { 1.0 } else { 0.0 };
         let whole = cursor.is_at(terms.share) && cohorts.iter().all(|c| is_same(c.share, terms.share));
@@ -260,7 +263,7 @@ impl Judge {
         let latency = self
             .buckets()
             .map_or(Histograms::default(), |n| durations(cohort, n));
-        let cold = cursor.counted <= self.warm_up;
+        let cold = self.warm <= self.warm_up;
         let closed = cursor.push(cohort, cold, own, &Outcome { counts, latency });
         self.whole(common, closed);
     }
@@ -283,8 +286,10 @@ impl Judge {
         let Some(cursor) = stream.early.as_mut() else {
             return;
         };
-        let time = if cursor.advance(&mut self.ahead) { 1.0 } else { 0.0 };
-        let cold = cursor.counted <= self.warm_up;
+        let leads = cursor.advance(&mut self.ahead);
+        let time = if leads { 1.0 } else { 0.0 };
+        self.warm_ahead += u64::from(leads && is_shared(cohorts));
+        let cold = self.warm_ahead <= self.warm_up;
         if cohorts.is_empty() {
             let closed = Closed::one(cursor.idle());
             self.early(time, closed);
@@ -319,6 +324,11 @@ impl Judge {
             self.take(Event::Slices { dt, slices });
         }
     }
+}
+
+/// Whether the canary had a share: time without is no warm-up.
+fn is_shared(cohorts: &[Cohort]) -> bool {
+    cohorts.iter().any(|c| c.share > 0.0)
 }
 
 /// Requests that ended badly. Only these say that stable is degraded: a service whose answers take long is not.
@@ -368,19 +378,15 @@ fn manner(seen: &Observation) -> Manner {
     let mut buckets = Vec::new();
     for page in told(seen).map(|t| t.page) {
         manner.proxies += 1;
-        for minute in &page.history {
-            for (sum, more) in manner.noise.found.iter_mut().zip(minute.noise.found) {
-                *sum += finite(more);
-            }
-            for (sum, more) in manner.noise.expected.iter_mut().zip(minute.noise.expected) {
-                *sum += finite(more);
-            }
-        }
+        manner.noise.extend(page.history.iter().map(|minute| Noise {
+            found: minute.noise.found.map(finite),
+            expected: minute.noise.expected.map(finite),
+        }));
         for pod in page.pods.iter().filter(|p| p.track == Track::Stable) {
             let (arm, finished, buckets) = pods.entry(&pod.endpoint).or_default();
             *arm = arm.plus(Arm::new(pod.started, pod.bad.min(pod.started)));
             *finished += pod.finished as f64;
-            *buckets += pod.buckets as f64;
+            *buckets += (pod.buckets as f64).min(pod.finished as f64 * EDGES as f64);
         }
         buckets.extend(&page.latency);
         let counted = page.endpoints.map(|n| u32::try_from(n).unwrap_or(u32::MAX));

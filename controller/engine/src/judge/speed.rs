@@ -23,6 +23,8 @@ use stats::{
 const ENOUGH: u64 = 300;
 /// Good answers that are added to stable's past, so that no past is not even odds.
 const PRIOR: u64 = 20;
+/// Seconds after which a request counts half for whether a slow-down matters.
+const HALF_LIFE: f64 = 120.0;
 /// Factor by which p95 or p99 must be slower to matter by itself: one bucket.
 const BUCKET: f64 = 1.189;
 
@@ -35,6 +37,9 @@ pub(crate) struct Speed {
     counts: Counts,
     /// Durations so far, the warm-up apart.
     seen: Histograms,
+    /// The same, halved every [`HALF_LIFE`]: whether a slow-down matters is asked of the present.
+    lately: Histograms,
+    since_halved: f64,
     /// Estimated slow-down below which a provably slower canary is kept.
     tolerance: f64,
 }
@@ -63,17 +68,24 @@ impl Speed {
             stalled: ErrorProcess::new(stalled, stalled_before(past, STALL_AGE / 2.0)),
             counts: Counts::default(),
             seen: Histograms::default(),
+            lately: Histograms::default(),
+            since_halved: 0.0,
             tolerance,
         }
     }
 
-    pub fn tick(&mut self, tick: &Tick<Outcome>) {
+    pub fn tick(&mut self, tick: &Tick<Outcome>, phi: Phi) {
+        self.age(tick.dt);
         let histograms: Vec<Histograms> = tick.blocks.iter().map(|b| b.latency.clone()).collect();
         if !tick.cold {
             histograms.iter().for_each(|h| self.seen.absorb(h));
+            histograms.iter().for_each(|h| self.lately.absorb(h));
         }
         match &mut self.latency {
-            Latency::Judged(process) => process.tick(tick.dt, if tick.cold { &[] } else { &histograms }),
+            Latency::Judged(process) => {
+                process.set_phi(phi);
+                process.tick(tick.dt, if tick.cold { &[] } else { &histograms });
+            }
             Latency::Learning(_, stable) => {
                 for (sum, more) in histograms.iter().flat_map(|h| h.stable.iter().enumerate()) {
                     if let Some(sum) = stable.get_mut(sum) {
@@ -82,6 +94,16 @@ impl Speed {
                 }
                 self.latency.settle();
             }
+        }
+    }
+
+    /// What was long ago says little of how slow the canary is now.
+    fn age(&mut self, dt: f64) {
+        self.since_halved += dt;
+        if self.since_halved >= HALF_LIFE {
+            self.since_halved = 0.0;
+            let both = [&mut self.lately.stable, &mut self.lately.canary];
+            both.into_iter().flatten().for_each(|n| *n /= 2);
         }
     }
 
@@ -176,18 +198,22 @@ impl Speed {
     }
 
     pub fn latencies(&self) -> Option<Latencies> {
-        Some(Latencies {
-            stable: quantiles(&self.seen.stable)?,
-            canary: quantiles(&self.seen.canary)?,
-        })
+        latencies(&self.seen)
+    }
+
+    /// The slow-down that is tolerated, as a factor.
+    pub fn tolerance(&self) -> f64 {
+        self.tolerance
     }
 
     /// Whether the estimated slow-down is more than is tolerated: of the mean, of the typical (geometric mean) request,
     /// or by a whole bucket at p95 or p99.
     fn matters(&self) -> bool {
-        let ratio = |of: fn(&[u64]) -> f64| of(&self.seen.canary) / of(&self.seen.stable);
+        let ratio = |of: fn(&[u64]) -> f64| of(&self.lately.canary) / of(&self.lately.stable);
         let [mean, typical] = [ratio(mean), ratio(typical)];
-        let Some(l) = self.latencies() else { return false };
+        let Some(l) = latencies(&self.lately) else {
+            return false;
+        };
         mean.max(typical) >= self.tolerance
             || [(l.canary.p95, l.stable.p95), (l.canary.p99, l.stable.p99)]
                 .iter()
@@ -275,6 +301,13 @@ pub(super) fn quantile_seconds(buckets: &[u64], p: f64) -> Option<f64> {
     let overflow = bucket + 1 >= buckets.len();
     let part = if overflow { 0.0 } else { part - 1.0 };
     Some(edge * 2f64.powf(part / BUCKETS_PER_OCTAVE))
+}
+
+fn latencies(seen: &Histograms) -> Option<Latencies> {
+    Some(Latencies {
+        stable: quantiles(&seen.stable)?,
+        canary: quantiles(&seen.canary)?,
+    })
 }
 
 fn quantiles(buckets: &[u64]) -> Option<Quantiles> {

@@ -78,7 +78,9 @@ fn cause(desk: &Desk, trial: &Trial, held: Option<Cause>) -> Option<(Cause, Stri
 
 /// Why a watched canary may not yet be left alone with everybody.
 pub(super) fn hesitation(desk: &Desk, trial: &Trial) -> Option<String> {
-    cause(desk, trial, None).map(|(_, why)| why)
+    // The watch has no deadline: what a part of stable shows may not keep it from ending.
+    let against = cause(desk, trial, None).filter(|(cause, _)| *cause != Cause::Miscalibrated);
+    against.map(|(_, why)| why)
 }
 
 fn hold(desk: &mut Desk, trial: Trial, held: Option<Cause>, cause: Cause, why: String) -> Stage {
@@ -175,8 +177,13 @@ fn promote(desk: &mut Desk, trial: Trial) -> Stage {
     } else {
         Split::ALL
     });
-    let margin = desk.plan.policy.judgement.errors.promote;
-    let reason = words::good_enough(&trial.judge.figures(), margin, trial.judge.soaked());
+    let reason = match trial.judge.verdict() {
+        Verdict::Same => {
+            let margin = trial.judge.evidence().errors().config().promote;
+            words::good_enough(&trial.judge.figures(), margin, trial.judge.soaked())
+        }
+        _ => words::unproven(desk.plan, &trial),
+    };
     desk.decide(&trial.run, Phase::Promoting, CONTROLLER, reason);
     Stage::Promoting(trial, Takeover::Judged)
 }
@@ -212,7 +219,8 @@ fn late(desk: &mut Desk, trial: Trial) -> Stage {
 
 /// What a promotion waits for.
 fn missing(desk: &Desk, trial: &Trial) -> String {
-    checks::hold(desk, trial).unwrap_or_else(|| words::waiting(desk.plan, trial))
+    let against = cause(desk, trial, None).map(|(_, why)| why);
+    against.unwrap_or_else(|| words::waiting(desk.plan, trial))
 }
 
 /// Left by evidence that came after all, or by a person.

@@ -405,7 +405,7 @@ impl World {
             inflight: [waiting(0), waiting(1)],
             endpoints: [1, 1],
             guard: None,
-            pods: Vec::new(),
+            pods: ends(),
             cohorts: self.ring.iter().skip(first).cloned().collect(),
             history: self.minutes.iter().rev().take(30).rev().copied().collect(),
             latency: self
@@ -510,4 +510,17 @@ pub fn binomial(rng: &mut impl Rng, n: u64, p: f64) -> u64 {
     } else {
         Binomial::new(n, p.min(1.0)).unwrap().sample(rng)
     }
+}
+
+/// Two endpoints of stable: enough for parts that are judged like canaries.
+fn ends() -> Vec<contract::evidence::Pod> {
+    let pod = |endpoint: &str| contract::evidence::Pod {
+        endpoint: endpoint.into(),
+        track: contract::names::Track::Stable,
+        started: 0,
+        bad: 0,
+        finished: 0,
+        buckets: 0,
+    };
+    ["10.0.0.1:80", "10.0.0.2:80"].map(pod).to_vec()
 }

@@ -44,7 +44,12 @@ pub(super) fn proofs(p: &[f64], shift: usize, allowance: f64) -> [Proof; 3] {
         Proof {
             edge,
             shifted,
-            margin: Margin::new(1.0, allowance * tail).unwrap_or(Margin::NONE),
+            // Where more than the target lies above the last edge, a part of that is allowed: else nothing is proven.
+            margin: Margin::new(
+                1.0,
+                allowance * tail.max(tails.get(shifted).copied().unwrap_or(0.0)),
+            )
+            .unwrap_or(Margin::NONE),
         }
     })
 }
