@@ -38,8 +38,8 @@ pub fn status(args: &StatusArgs) -> Result<ExitCode, Failure> {
     match args.output {
         Output::Json if args.name.is_some() => print_json(&all[0])?,
         Output::Json => print_json(&all)?,
-        Output::Text if args.name.is_some() => print!("{}", view::detail(&all[0])),
-        Output::Text => print!("{}", view::table(&all)),
+        Output::Text if args.name.is_some() => print_text(&view::detail(&all[0])),
+        Output::Text => print_text(&view::table(&all)),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -70,7 +70,7 @@ fn give(at: &Where, name: &str, command: &Command, cause: Option<&str>) -> Resul
     let body = serde_json::to_vec(command).map_err(Failure::refused)?;
     let path = format!("/rollouts/{}/command", segment(name)?);
     let status: Status = admin.call(Method::POST, &path, body, cause)?;
-    print!("{}", view::table(&[status]));
+    print_text(&view::table(&[status]));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,6 +5,7 @@ mod latency;
 mod page;
 
 use crate::{
+    calls::print_text,
     cli::{Output, PlanArgs},
     fail::Failure,
 };
@@ -22,7 +23,7 @@ pub fn main(args: &PlanArgs) -> Result<ExitCode, Failure> {
             "{}",
             serde_json::to_string_pretty(&forecast).map_err(Failure::refused)?
         ),
-        Output::Text => print!("{}", page::text(&forecast, stdout().is_terminal())),
+        Output::Text => print_text(&page::text(&forecast, stdout().is_terminal())),
     }
     Ok(ExitCode::SUCCESS)
 }

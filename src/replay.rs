@@ -54,8 +54,15 @@ struct Line {
 
 /// `serin replay`
 pub fn main(args: &ReplayArgs) -> Result<ExitCode, Failure> {
-    let kept = blocks::read(&args.file).map_err(Failure::refused)?;
+    let kept = blocks::read(&args.file).map_err(Failure::usage)?;
     let report = report(&kept);
+    if report.recomputed == 0 {
+        return Err(Failure::usage(format!(
+            "{} has no decision that rests on evidence; a log is written by serin run into its state folder, and by serin demo \
+             --record FILE",
+            args.file.display()
+        )));
+    }
     match args.output {
         Output::Json => print_json(&report)?,
         Output::Text => print_text(&text(&report)),

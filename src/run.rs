@@ -18,7 +18,7 @@ const EXAMPLE: &str = include_str!("example.toml");
 /// `serin run`
 pub fn main(args: &RunArgs) -> Result<ExitCode, Failure> {
     if args.example {
-        print!("{EXAMPLE}");
+        crate::calls::print_text(EXAMPLE);
         return Ok(ExitCode::SUCCESS);
     }
     let loaded = plane::load(&args.file)?;

@@ -24,6 +24,7 @@ pub use rivals::Threshold;
 pub use worlds::World;
 
 use crate::{
+    calls::print_text,
     cli::{Output, Reference, SimulateArgs},
     fail::Failure,
 };
@@ -163,7 +164,7 @@ fn show<T: Serialize>(args: &SimulateArgs, rows: &T, text: impl Fn() -> String) 
             "{}",
             serde_json::to_string_pretty(rows).map_err(Failure::refused)?
         ),
-        Output::Text => print!("{}", text()),
+        Output::Text => print_text(&text()),
     }
     Ok(())
 }

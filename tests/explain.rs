@@ -65,8 +65,22 @@ fn a_recorded_demo_comes_out_the_same_and_a_changed_count_does_not() {
     fs::write(&file, log.replacen("\"begun\"", "\"begum\"", 1)).unwrap();
     let (code, text) = replay(&file);
     assert!(
-        code == Some(1) && text.contains("is none of a log of blocks"),
+        code == Some(2) && text.contains("is none of a log of blocks"),
         "{text}"
+    );
+}
+
+#[test]
+fn a_log_of_nothing_is_no_success() {
+    let scratch = Scratch::new();
+    let file = scratch.path("empty.blocks.jsonl");
+    fs::write(&file, "").unwrap();
+    let out = serin(&["replay", file.to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(2), "{}", stderr(&out));
+    assert!(
+        stderr(&out).contains("no decision that rests on evidence"),
+        "{}",
+        stderr(&out)
     );
 }
 

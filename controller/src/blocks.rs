@@ -162,7 +162,7 @@ impl Log {
 
     fn put_aside(&mut self, service: &str) -> io::Result<()> {
         fs::rename(&self.path, format!("{}{ASIDE}", self.path.display()))?;
-        *self = Log::open(std::mem::take(&mut self.path), service)?;
+        *self = Log::open(self.path.clone(), service)?;
         Ok(())
     }
 }

@@ -301,7 +301,10 @@ impl Trip<'_> {
             Busy::timed_out(&endpoint);
         }
         upload.alarm().set(self.worker.settings.request_timeout);
-        record.connected(begun.elapsed());
+        // Who gives up while connecting has waited all the same: that age is no connection's fault to be taken off.
+        if outcome.as_ref().err() != Some(&Failure::Cancelled) {
+            record.connected(begun.elapsed());
+        }
         outcome
     }
 

@@ -26,7 +26,7 @@ pub struct ExplainArgs {
 /// `serin replay`
 #[derive(Args)]
 #[command(
-    after_help = "Exit code 0 when every decision comes out the same, bit for bit; else 1.\n\nExamples:\n  serin replay state/echo.blocks.jsonl\n  serin demo --fault errors --record demo.blocks.jsonl && serin replay demo.blocks.jsonl"
+    after_help = "Exit code 0 when every decision comes out the same, bit for bit; 1 when one does not; 2 when there is nothing to compute.\n\nExamples:\n  serin replay serin-state/echo.blocks.jsonl\n  serin demo --fault errors --record demo.blocks.jsonl && serin replay demo.blocks.jsonl"
 )]
 pub struct ReplayArgs {
     /// The log of blocks: `NAME.blocks.jsonl` in the state folder, or what `serin demo --record` has written

@@ -319,17 +319,23 @@ fn doubts(e: &Explanation) -> String {
 
 fn next(account: &Account, e: &Explanation) -> String {
     let settled = account.decision.as_ref().map(|d| d.to);
+    if account.decision.is_none() && account.status.phase != Phase::Shifting {
+        return heading("What happens next") + &bullet(&now(account));
+    }
     let out = heading(if is_past(settled) {
         "What was to come then"
     } else {
         "What happens next"
     });
     out + &match settled {
-        Some(Phase::RollingBack) => bullet(&format!(
+        Some(Phase::RollingBack | Phase::RolledBack) => bullet(&format!(
             "Stable serves everybody. This version is not tried again by itself; `serin retry {}` does, with half the \
              chance of a wrong decision.",
             account.service
         )),
+        Some(_) if is_ordered(account) => {
+            bullet("A person ordered it: nothing is judged or watched after that.")
+        }
         Some(Phase::Promoting | Phase::Watching | Phase::Succeeded) => {
             bullet("The canary takes over. While the old version keeps a share, both are compared on.")
         }
@@ -370,14 +376,44 @@ fn is_past(settled: Option<Phase>) -> bool {
     settled.is_some_and(|to| {
         !matches!(
             to,
-            Phase::RollingBack | Phase::Promoting | Phase::Watching | Phase::Succeeded
+            Phase::RollingBack | Phase::RolledBack | Phase::Promoting | Phase::Watching | Phase::Succeeded
         )
     })
 }
 
+/// Promoted because a person said so.
+fn is_ordered(account: &Account) -> bool {
+    let ordered = |d: &Decision| d.to == Phase::Promoting && d.by != CONTROLLER;
+    account.decision.as_ref().is_some_and(ordered)
+}
+
+/// What a release that does not shift is doing, and how that ends.
+fn now(account: &Account) -> String {
+    let s = &account.status;
+    let how = match s.phase {
+        Phase::Paused => {
+            "Nothing rises and nothing is promoted until somebody resumes; a canary that turns out worse is still rolled back"
+        }
+        Phase::Watching => {
+            "It was promoted; both are compared while the old version keeps a share, and a canary that turns out worse is rolled back"
+        }
+        Phase::Holding => {
+            "The weight stays until the cause has gone; a canary that turns out worse is still rolled back"
+        }
+        Phase::Undecided => "It stays so until a person or late evidence decides",
+        _ => "It goes on by itself",
+    };
+    format!("{} now: {}. {how}.", s.phase, s.reason.trim_end_matches('.'))
+}
+
 fn change(account: &Account, e: &Explanation) -> String {
     let settled = account.decision.as_ref().map(|d| d.to);
-    if matches!(settled, Some(Phase::RollingBack | Phase::Succeeded)) {
+    let still = account.decision.is_none() && account.status.phase != Phase::Shifting;
+    let over = matches!(
+        settled,
+        Some(Phase::RollingBack | Phase::RolledBack | Phase::Succeeded)
+    );
+    if still || over || is_ordered(account) {
         return String::new();
     }
     let mut out = heading(if is_past(settled) {

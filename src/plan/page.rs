@@ -112,6 +112,7 @@ fn slowness(l: &Latency, ink: [char; 2]) -> String {
     );
     format!(
         "latency taken for log-normal, p50 {} and p99 {p99} (spread {}); tolerated: {:.2} times stable's\n\n{}\n\
+         Latency, and evidence for a promotion, count after the warm-up (30 s by default): add it.\n\
          OVER P99: so many of the canary's requests take more than {p99}, as if some of them took {} times as long.\n\
          SLOW TILL THEN: its requests over {p99}.\n\n",
         duration(l.p50_seconds),

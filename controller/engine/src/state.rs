@@ -250,8 +250,11 @@ impl Ledger {
 
     /// The canary's share since the evidence began, if it was one; by the decisions, for the evidence keeps none.
     pub fn steady_share(&self) -> Option<f64> {
-        let begins =
-            |d: &Decision| matches!(d.from, Phase::Starting | Phase::Verifying) || d.to == Phase::Watching;
+        let begins = |d: &Decision| {
+            matches!(d.from, Phase::Starting | Phase::Verifying)
+                || d.to == Phase::Watching
+                || d.to == Phase::Paused && d.from.is_final()
+        };
         let first = self.decisions.iter().rposition(begins)?;
         let weight = self.decisions[first].weight;
         let same = self.decisions[first..]

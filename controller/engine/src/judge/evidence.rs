@@ -16,7 +16,11 @@ use contract::{
     release::{self, Latencies},
 };
 use serde::{Deserialize, Serialize};
-use stats::{Arm, Counts, combine, errors::ErrorProcess, placebo::Placebos};
+use stats::{
+    Arm, Counts, combine,
+    errors::{ErrorProcess, Phi},
+    placebo::Placebos,
+};
 
 /// One thing that a canary may be worse in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +75,8 @@ pub struct Evidence {
     worse: bool,
 }
 
+/// Requests of a block that say more of the canary's part than its share does.
+const MANY: u64 = 50;
 /// Part of latency's weight that goes to errors when stable's past is too thin to judge latency from the start: with so
 /// little traffic, errors are what can be seen.
 const THIN: f64 = 2.0 / 3.0;
@@ -209,22 +215,31 @@ impl Evidence {
         if !tick.blocks.is_empty() {
             self.share = tick.share;
         }
-        self.errors.set_phi(self.calibration.phi_at(tick.share));
+        let phi = self.phi(tick.share, &counts);
+        self.errors.set_phi(phi);
         if tick.cold {
             self.errors.tick_cold(tick.dt, &counts);
         } else {
             self.errors.tick(tick.dt, &counts);
         }
         if let Some(speed) = &mut self.speed {
-            speed.tick(tick, self.calibration.phi_at(tick.share));
+            speed.tick(tick, phi);
         }
     }
 
     fn early(&mut self, tick: &Tick<Counts>) {
-        let phi = self.calibration.phi_at(tick.share);
+        let phi = self.phi(tick.share, &tick.blocks);
         if let Some(speed) = &mut self.speed {
             speed.tick_stalled(tick, phi);
         }
+    }
+
+    /// By what the canary has of the requests, where that is more than its share: under a cohort rule the share is one of
+    /// users. Counts of requests that began are known before their outcomes.
+    fn phi(&self, share: f64, blocks: &[Counts]) -> Phi {
+        let had = |b: &Counts| b.canary.requests() / (b.canary.requests() + b.stable.requests()).max(1.0);
+        let most = blocks.iter().filter(|b| b.canary.n + b.stable.n >= MANY).map(had);
+        self.calibration.phi_at(most.fold(share, f64::max))
     }
 
     fn slices(&mut self, dt: f64, slices: &[Arm]) {

@@ -164,7 +164,8 @@ impl Evidence {
 
     fn ratio(&self, setting: &Setting) -> Option<Bounds> {
         let totals = self.totals();
-        let found = bounds::ratio(&totals, setting.steady?, DOUBT)?.ratio;
+        let share = setting.steady.filter(|share| is_drawn(&totals, *share))?;
+        let found = bounds::ratio(&totals, share, DOUBT)?.ratio;
         (totals.canary.n > 0 && totals.stable.n > 0).then_some(Bounds {
             low: found.low,
             high: found.high,
@@ -390,6 +391,14 @@ fn sensible(seconds: f64) -> Option<f64> {
 /// JSON knows no infinity; evidence of a metric without a stake may be one.
 fn finite(log: f64) -> f64 {
     log.clamp(-f64::MAX, f64::MAX)
+}
+
+/// Whether the canary has had about its share of the requests: under a cohort rule the share is one of users, and says
+/// nothing of requests.
+fn is_drawn(totals: &Counts, share: f64) -> bool {
+    let requests = totals.canary.requests() + totals.stable.requests();
+    let chance = (requests * share * (1.0 - share)).sqrt();
+    (totals.canary.requests() - share * requests).abs() <= 8.0 + 4.0 * chance
 }
 
 #[cfg(test)]

@@ -23,7 +23,8 @@ pub(crate) fn unpack<T: DeserializeOwned>(word: &str) -> Result<T, String> {
     let bytes = STANDARD_NO_PAD
         .decode(word)
         .map_err(|e| format!("is no base64: {e}"))?;
-    let plain = decompress_to_vec_with_limit(&bytes, LARGEST).map_err(|e| format!("is no deflated data: {e}"))?;
+    let plain =
+        decompress_to_vec_with_limit(&bytes, LARGEST).map_err(|e| format!("is no deflated data: {e}"))?;
     postcard::from_bytes(&plain).map_err(|e| format!("is no evidence of this version: {e}"))
 }
 
