@@ -14,7 +14,7 @@ use stats::{
 /// Chance of widening the margin although the pods are alike: the price is a less watchful release, not a wrong one.
 const CHANCE: f64 = 0.01;
 /// Bad requests of an even half hour that are added to the one seen: a handful of errors says nothing of dispersion.
-const INDEPENDENT: f64 = 20.0;
+const INDEPENDENT: f64 = 40.0;
 /// Dispersion that the largest of three lengths shows by chance with independent requests.
 const EVEN: f64 = 1.15;
 /// Largest dispersion that is believed: more would hide a canary that fails outright.
@@ -176,7 +176,7 @@ mod tests {
 
     fn manner(pods: [u64; 3]) -> Manner {
         Manner {
-            noise: minutes(10.0, 34.0),
+            noise: minutes(10.0, 38.0),
             proxies: 2,
             pods: pods.map(|bad| Arm::new(10_000, bad)).to_vec(),
             endpoints: [3, 1],
