@@ -224,21 +224,10 @@ fn axis() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Output, PlanArgs};
+    use crate::plan::forecast::tests::args;
 
     fn forecast(rps: f64, baseline: f64, weight: f64) -> Forecast {
-        Forecast::of(&PlanArgs {
-            rps,
-            baseline,
-            weight,
-            alpha: 0.01,
-            beta: 0.05,
-            phi: 1.0,
-            p99: None,
-            p50: None,
-            output: Output::Text,
-        })
-        .unwrap()
+        Forecast::of(&args(rps, baseline, weight)).unwrap()
     }
 
     #[test]

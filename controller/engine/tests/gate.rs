@@ -10,8 +10,7 @@ use contract::{
     policy::{Margin, Policy},
     release::Phase,
 };
-use std::thread;
-use world::{Nature, Rate, World};
+use world::{Nature, Rate, World, by_seed};
 
 /// Releases of healthy canaries.
 const HEALTHY: u64 = 10_000;
@@ -44,18 +43,8 @@ fn release(seed: u64, nature: &Nature, policy: &Policy, limit: f64) -> End {
     }
 }
 
-/// On both cores; the order of the results is that of the seeds.
 fn releases(count: u64, nature: &Nature, policy: &Policy, limit: f64) -> Vec<End> {
-    let part = |from: u64, to: u64| -> Vec<End> {
-        (from..to)
-            .map(|seed| release(seed, nature, policy, limit))
-            .collect()
-    };
-    thread::scope(|scope| {
-        let first = scope.spawn(|| part(0, count / 2));
-        let rest = part(count / 2, count);
-        first.join().unwrap().into_iter().chain(rest).collect()
-    })
+    by_seed(count, |seed| release(seed, nature, policy, limit))
 }
 
 fn share(ends: &[End], phase: Phase) -> f64 {

@@ -15,7 +15,7 @@ use engine::{
 };
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use rand_distr::{Binomial, Distribution, Poisson, StandardNormal};
-use std::collections::VecDeque;
+use std::{collections::VecDeque, thread};
 
 /// Milliseconds that the proxy has run when the release begins.
 const WARM_MS: u64 = 660_000;
@@ -523,4 +523,14 @@ fn ends() -> Vec<contract::evidence::Pod> {
         buckets: 0,
     };
     ["10.0.0.1:80", "10.0.0.2:80"].map(pod).to_vec()
+}
+
+/// One result a seed, on both cores, in the order of the seeds.
+pub fn by_seed<T: Send>(count: u64, one: impl Fn(u64) -> T + Sync) -> Vec<T> {
+    let part = |from: u64, to: u64| -> Vec<T> { (from..to).map(&one).collect() };
+    thread::scope(|scope| {
+        let first = scope.spawn(|| part(0, count / 2));
+        let rest = part(count / 2, count);
+        first.join().unwrap().into_iter().chain(rest).collect()
+    })
 }
