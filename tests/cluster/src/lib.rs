@@ -1,0 +1,2 @@
+//! A Kubernetes cluster for Serin's tests.
+#![forbid(unsafe_code)]
