@@ -2,7 +2,7 @@
 //!
 //! Rule of this room: types, names and their parsing; no I/O, no clock, no policy. `proxy` and `controller`
 //! never name each other, they meet here: the controller writes a [`Split`], the proxy reads it; the proxy
-//! exports an [`evidence::Page`], the controller reads it. Depends on serde (and its JSON) alone.
+//! exports an [`evidence::Page`], the controller reads it. Depends on serde (and its JSON, and its schemas) alone.
 
 pub mod admin;
 pub mod annotations;
@@ -15,6 +15,7 @@ pub mod matches;
 pub mod names;
 pub mod policy;
 pub mod release;
+pub mod rollout;
 pub mod routes;
 pub mod span;
 pub mod split;

@@ -37,8 +37,20 @@ pub const CANARY_MIRROR: &str = "canary-mirror";
 pub const CHANGED_BY: &str = "changed-by";
 /// Why the last change was made, in the words of who made it.
 pub const CHANGE_CAUSE: &str = "change-cause";
-/// An image to release, on the stable Deployment.
+/// An image to release, on the stable workload: `image`, or `container=image`.
 pub const DEPLOY_IMAGE: &str = "deploy-image";
+/// An order for a release, on the `Rollout`; taken away when it is obeyed or refused.
+pub const ORDER: &str = "order";
+/// On a workload that was scaled away: how many replicas it had.
+pub const SCALED_FROM: &str = "scaled-from";
+/// On objects that the controller has made: the `Rollout` that they belong to.
+pub const MADE_FOR: &str = "made-for";
+/// Label of the pods that are proxies of a Service; the value is its name.
+pub const PROXY: &str = "proxy";
+/// Finalizer of a `Rollout`, with the prefix.
+pub const FINALIZER: &str = "serin.dev/restore";
+/// Port of a proxy pod at which signals are told, by name.
+pub const SIGNALS_PORT: &str = "signals";
 
 /// Every key that the data plane reads.
 pub const TRAFFIC_KEYS: [&str; 14] = [

@@ -3,10 +3,12 @@
 //! Every default is a named constant with its reason (statistics 2a, 2d, 2e).
 
 mod check;
+mod gate;
 mod metrics;
 mod verify;
 
 pub use check::{Address, BREACHES, Check, Http, NoData, PLACEHOLDERS, Promql};
+pub use gate::{At, Gate, Webhook};
 pub use metrics::{
     LARGEST_PROMOTE_SHIFT, LARGEST_ROLLBACK_SHIFT, Latency, Noise, PROMOTE_SHIFT, ROLLBACK_SHIFT, TOLERANCE,
     Weights,
@@ -14,6 +16,7 @@ pub use metrics::{
 pub use verify::{Smoke, Verify};
 
 use crate::{Fault, Span};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Chance of rolling back a canary that is as good as stable, per rollout.
@@ -47,7 +50,7 @@ pub const WARM_UP: Span = Span::seconds(30);
 const SUM_TOLERANCE: f64 = 1e-6;
 
 /// How a canary is released.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Policy {
     /// How the weight grows.
@@ -58,6 +61,8 @@ pub struct Policy {
     pub verify: Verify,
     /// What happens when it is good enough.
     pub promotion: Promotion,
+    /// Who must say yes, and when.
+    pub gates: Vec<Gate>,
     /// What happens when the deadline passes without a verdict.
     pub undecided: Undecided,
     /// Longest time from the first weight to a verdict; pauses do not count.
@@ -71,6 +76,7 @@ impl Default for Policy {
             judgement: Judgement::default(),
             verify: Verify::default(),
             promotion: Promotion::default(),
+            gates: Vec::new(),
             undecided: Undecided::Hold,
             deadline: Span::seconds(3600),
         }
@@ -78,7 +84,7 @@ impl Default for Policy {
 }
 
 /// How the weight grows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Pacing {
     /// With steps: exactly these, in order; without: by evidence and error budget (statistics 2e).
@@ -112,7 +118,7 @@ impl Default for Pacing {
 }
 
 /// One plain step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
     /// Percent of the undecided requests.
@@ -126,7 +132,7 @@ pub struct Step {
 }
 
 /// How evidence becomes a verdict.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Judgement {
     /// Chance of rolling back a canary that is as good as stable.
@@ -174,7 +180,7 @@ impl Default for Judgement {
 }
 
 /// The two margins of one metric: worse than the first is rolled back, better than the second may be promoted.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Margins {
     /// Null of the rollback test.
@@ -199,7 +205,7 @@ impl Default for Margins {
 }
 
 /// The line `canary rate = ratio * stable rate + absolute`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Margin {
     /// Tolerated ratio, 1 or more.
@@ -208,10 +214,35 @@ pub struct Margin {
     pub absolute: f64,
 }
 
+/// How the new version comes to be the stable one in a cluster. In a file the weight alone decides, and this is not used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The canary's pod template goes into stable, keeping stable's selector labels.
+    #[default]
+    Copy,
+    /// Git or CI updates stable, the canary serving until then: whoever heals objects from a source would fight a copy.
+    External,
+}
+
+/// What of the canary's template stays behind when it is copied.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Behind {
+    /// Keys of pod labels and annotations that only the canary has.
+    pub labels: Vec<String>,
+    /// Names of environment variables that only the canary has, or that differ there on purpose.
+    pub env: Vec<String>,
+}
+
 /// What happens when the canary is good enough.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Promotion {
+    /// How the new version comes to be the stable one in a cluster.
+    pub mode: Mode,
+    /// What of the canary's template stays behind when it is copied.
+    pub leave_behind: Behind,
     /// How long both are compared after promotion; 0: not at all.
     pub watch: Span,
     /// Share that stays with the old version while watching, percent.
@@ -221,6 +252,8 @@ pub struct Promotion {
 impl Default for Promotion {
     fn default() -> Promotion {
         Promotion {
+            mode: Mode::Copy,
+            leave_behind: Behind::default(),
             watch: Span::seconds(300),
             watch_weight: 5.0,
         }
@@ -228,7 +261,7 @@ impl Default for Promotion {
 }
 
 /// What happens when the deadline passes without a verdict.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Undecided {
     /// Keep the weight and say what is missing.
@@ -396,6 +429,7 @@ impl Policy {
             &format!("{key}.judgement.checks"),
         ));
         faults.extend(self.verify.faults(&format!("{key}.verify")));
+        faults.extend(gate::faults(&self.gates, &format!("{key}.gates")));
         faults
     }
 

@@ -1,11 +1,12 @@
 //! Where a release stands: phases, verdicts, decisions, and what a person may ask for.
 
 use crate::{Split, explanation::Explanation};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::fmt;
 
 /// The phases of a release. Each says how it is left.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
     /// Nothing to do. Left when the canary is a version that was neither promoted nor refused.
     #[default]
@@ -61,7 +62,7 @@ impl fmt::Display for Phase {
 }
 
 /// What the evidence says so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Verdict {
     /// Not enough evidence for either.
     #[default]
@@ -73,7 +74,7 @@ pub enum Verdict {
 }
 
 /// What a person may ask for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Command {
     /// Promote now, whatever the evidence says.
@@ -88,10 +89,14 @@ pub enum Command {
     Retry,
     /// Set this weight and pause.
     Weight(Split),
+    /// Back to the version before, also after it was promoted.
+    Undo,
+    /// Says yes at the gate of this name.
+    Approve(String),
 }
 
 /// Counts of one track that a decision rests on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     /// Judged requests.
     pub requests: u64,
@@ -106,7 +111,7 @@ impl fmt::Display for Counts {
 }
 
 /// The evidence in figures, as shown to people. Logarithms are natural.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Figures {
     /// Stable's counts since the first weight.
@@ -136,7 +141,7 @@ pub struct Figures {
 }
 
 /// Evidence of each metric by itself. Logarithms are natural.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Metrics {
     /// For "worse": bad requests.
@@ -156,7 +161,7 @@ pub struct Metrics {
 }
 
 /// Latencies of both tracks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Latencies {
     /// Stable's.
     pub stable: Quantiles,
@@ -165,7 +170,7 @@ pub struct Latencies {
 }
 
 /// Quantiles in seconds. What has no answer at the outcome age counts as that long.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Quantiles {
     /// Half of the requests are faster.
     pub p50: f64,
@@ -176,7 +181,7 @@ pub struct Quantiles {
 }
 
 /// One decision, for the record.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Decision {
     /// Counts the decisions of one service, from 1. A turn that is repeated after a crash repeats the number, so
@@ -203,11 +208,12 @@ pub struct Decision {
     pub figures: Figures,
     /// The same taken apart; only in the history, for a state must stay small.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
     pub explanation: Option<Box<Explanation>>,
 }
 
 /// Where a release stands: what `serin status` prints.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// Service name.
@@ -236,7 +242,7 @@ pub struct Status {
 }
 
 /// Where one check stands.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckStatus {
     /// Its name.
@@ -279,6 +285,16 @@ impl fmt::Display for Amount {
         } else {
             write!(f, "{rounded:e}")
         }
+    }
+}
+
+impl JsonSchema for Amount {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Amount".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "x-kubernetes-preserve-unknown-fields": true })
     }
 }
 

@@ -27,6 +27,16 @@ impl Span {
     }
 }
 
+impl schemars::JsonSchema for Span {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Span".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": "^([0-9]+(ms|s|m|h|d))+$", "maxLength": 32 })
+    }
+}
+
 const REMEDY: &str = "write a number with a unit, such as 250ms, 90s, 5m or 1h30m";
 
 impl FromStr for Span {

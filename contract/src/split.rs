@@ -225,6 +225,20 @@ struct Written {
     total: u32,
 }
 
+impl schemars::JsonSchema for Split {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Split".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "object",
+            "required": ["weight", "total"],
+            "properties": { "weight": { "type": "string", "maxLength": 32 }, "total": { "type": "integer", "minimum": 1, "maximum": MAX_TOTAL } },
+        })
+    }
+}
+
 impl Serialize for Split {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         Written {

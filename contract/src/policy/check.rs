@@ -3,8 +3,10 @@
 mod address;
 
 pub use address::Address;
+pub(super) use address::fault as address_fault;
 
 use crate::{Fault, Span, fault::meant};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What may stand in a query as `{{name}}`.
@@ -22,7 +24,7 @@ const SHORTEST_INTERVAL: f64 = 1.0;
 /// rolled back as often as its number passes the limit by chance. Nor can it tell whose fault a number is, unless its
 /// query compares the canary with stable; so while stable itself is degraded no breach rolls back. It counts from the
 /// first weight, warm-up or not, and it never delays a rollback by evidence.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Check {
     /// Its name in sentences; each has its own.
@@ -57,7 +59,7 @@ pub struct Check {
 }
 
 /// An instant query of the Prometheus HTTP API, whose answer must be one number.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Promql {
     /// The server, such as `http://prometheus:9090`; a path before `/api/v1` is kept.
@@ -68,7 +70,7 @@ pub struct Promql {
 }
 
 /// A GET request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Http {
     /// Where, such as `http://stock:8080/health`.
@@ -80,7 +82,7 @@ pub struct Http {
 }
 
 /// What a check without a number does to the release: no answer, NaN, no sample, or more than one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NoData {
     /// The weight does not rise, and nothing is promoted.

@@ -1,5 +1,6 @@
 //! What is judged besides errors, and what is done about uneven traffic.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Latency buckets of 2^(1/4), 19 %, by which every quantile of the canary may be slower before it counts against it:
@@ -16,7 +17,7 @@ pub const LARGEST_ROLLBACK_SHIFT: usize = 4;
 pub const LARGEST_PROMOTE_SHIFT: usize = 12;
 
 /// What is tolerated in latency. One bucket is a factor of 2^(1/4), 19 %.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Latency {
     /// Off: errors alone are judged, and neither slowness nor a hang is seen.
@@ -32,7 +33,7 @@ pub struct Latency {
 
 /// What is done about traffic that is less even than chance (statistics 2d). Measured on stable, in the half hour
 /// before the canary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Noise {
     /// Evidence is divided by the dispersion of stable's slices: bursts of errors at single pods.
@@ -66,7 +67,7 @@ impl Default for Latency {
 
 /// Shares of the metrics in the evidence for a rollback (statistics 2c); they sum to 1. Each is above 0: a share costs
 /// `ln(1 / share)` nats of evidence, 0.7 for errors. Without latency, errors have it all.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Weights {
     /// Bad requests.

@@ -1,10 +1,11 @@
 //! What is checked at weight 0, before any user sees the canary.
 
 use crate::Fault;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What is checked at weight 0, before any user sees the canary.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Verify {
     /// Requests that Serin itself sends to the canary, tagged synthetic; each must succeed once.
@@ -12,7 +13,7 @@ pub struct Verify {
 }
 
 /// One smoke request.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Smoke {
     /// Absolute path.

@@ -56,7 +56,7 @@ fn with_port(authority: &str) -> Option<String> {
 }
 
 /// What is wrong with `url` at `key`, if anything.
-pub(super) fn fault(key: &str, url: &str) -> Option<Fault> {
+pub(in crate::policy) fn fault(key: &str, url: &str) -> Option<Fault> {
     let (reason, remedy) = Address::of(url).err()?;
     // What may be a password stands in no log.
     let shown = url.rsplit_once('@').map_or(url, |(_, rest)| rest);
