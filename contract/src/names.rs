@@ -78,6 +78,17 @@ pub const CONTROLLER: &str = "serin-controller";
 /// The name under which a change of the watched file is recorded when the file names nobody.
 pub const FILE: &str = "file";
 
+/// Secret, beside a fronted Service, with what reading `/evidence` takes; the controller makes it.
+pub const EVIDENCE_SECRET: &str = "serin-evidence";
+/// Its key with the token that a reader must send.
+pub const EVIDENCE_TOKEN: &str = "token";
+/// Its key with the certificate that proxies show (PEM), self-signed.
+pub const EVIDENCE_CERTIFICATE: &str = "tls.crt";
+/// Its key with the private key of the certificate (PEM).
+pub const EVIDENCE_KEY: &str = "tls.key";
+/// The DNS name in the certificate: readers connect to pods by address, so the name is the same for all.
+pub const EVIDENCE_NAME: &str = "serin-proxy";
+
 /// Request header that asks for [`HEADER_TRACK`] and [`HEADER_REASON`] on the answer.
 pub const HEADER_DEBUG: &str = "x-serin-debug";
 /// Response header: the track that served.
@@ -113,6 +124,8 @@ pub const METRIC_SPLIT_INFO: &str = "serin_split_info";
 pub const METRIC_INFLIGHT: &str = "serin_inflight";
 /// Counter of configuration that was refused.
 pub const METRIC_CONFIG_REJECTED: &str = "serin_config_rejected_total";
+/// Gauge that is 1 while the guard has cut the canary's share.
+pub const METRIC_GUARD: &str = "serin_guard_tripped";
 /// Gauge of open client connections.
 pub const METRIC_CONNECTIONS: &str = "serin_client_connections";
 
