@@ -10,7 +10,7 @@ use contract::{
         PREFIX,
     },
 };
-use engine::Table;
+use engine::{Table, Tracks};
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -109,6 +109,7 @@ pub(crate) fn table(state: &ServiceState) -> Option<Table> {
         hash: state.hash.clone(),
         changed_by: record(CHANGED_BY),
         cause: record(CHANGE_CAUSE),
+        tracks: Tracks::Usual,
     })
 }
 

@@ -233,6 +233,7 @@ impl Seat {
             smoke: self.errands.smoked(),
             checks: self.measures.checked(sight.now),
             orders,
+            ..Observation::nothing(sight.now)
         }
     }
 
@@ -244,7 +245,9 @@ impl Seat {
         store: &mut Store,
     ) -> Result<(), String> {
         match action {
-            Action::SetSplit { split, force, cause } => {
+            Action::SetSplit {
+                split, force, cause, ..
+            } => {
                 let hash = self.table.as_ref().map(|t| t.hash.as_str());
                 let only_if = if *force { None } else { hash };
                 let change = Change {
@@ -269,6 +272,7 @@ impl Seat {
                 self.measures.ask(&self.plan, due);
                 Ok(())
             }
+            Action::Ask { .. } | Action::Hand(_) => Ok(()),
             Action::Record(recorded) => {
                 let decision = &recorded.decision;
                 tracing::info!(service = name, from = %decision.from, to = %decision.to, weight = %decision.weight, "{}", decision.reason);

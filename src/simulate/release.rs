@@ -283,8 +283,7 @@ impl<'a> Release<'a> {
             }],
             readiness: std::mem::take(&mut self.readiness),
             smoke: std::mem::take(&mut self.smoked),
-            checks: Vec::new(),
-            orders: Vec::new(),
+            ..Observation::nothing(now)
         }
     }
 
@@ -307,7 +306,7 @@ impl<'a> Release<'a> {
                 Action::SetSplit { split: wanted, .. } => split = Some(wanted),
                 Action::Probe => self.readiness = Readiness::Ready,
                 Action::Smoke(open) => self.smoked = open.into_iter().map(passed).collect(),
-                Action::Measure(_) | Action::Record(_) => {}
+                Action::Measure(_) | Action::Record(_) | Action::Ask { .. } | Action::Hand(_) => {}
             }
         }
         // What is on its way back is still served: `decide` ends there.

@@ -7,7 +7,7 @@ use controller::{
         evidence::{ServicePage, Tally},
         names::CONTROLLER,
     },
-    engine::{Smoked, Table},
+    engine::{Smoked, Table, Tracks},
     stats::Arm,
 };
 
@@ -22,6 +22,7 @@ pub fn table(split: Split) -> Table {
         hash: canary.hash(),
         changed_by: (!split.is_none()).then(|| CONTROLLER.to_owned()),
         cause: None,
+        tracks: Tracks::Usual,
     }
 }
 

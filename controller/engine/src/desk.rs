@@ -190,6 +190,7 @@ impl<'a> Desk<'a> {
         let cause = self.ledger.reason.clone();
         is_needed.then_some(Action::SetSplit {
             split: wanted,
+            tracks: self.ledger.tracks,
             force: !rises,
             cause,
         })

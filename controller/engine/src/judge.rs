@@ -148,6 +148,11 @@ impl Judge {
         self.streams.iter().map(Stream::next).min().unwrap_or(0)
     }
 
+    /// Oldest second that is still wanted of this proxy; `None`: it has not been heard yet.
+    pub fn since_of(&self, proxy: &str) -> Option<u64> {
+        self.streams.iter().find(|s| s.is_of(proxy)).map(Stream::next)
+    }
+
     pub fn verdict(&self) -> Verdict {
         if self.evidence.is_worse() {
             Verdict::Worse

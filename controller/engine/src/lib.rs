@@ -24,8 +24,10 @@ mod telemetry;
 mod words;
 
 pub use judge::{Entry, Event, Evidence, Grounds, Outcome, Risk, Tick};
-pub use observation::{Checked, Observation, Order, Proxy, Readiness, Smoked, Table, Told};
-pub use plan::{Plan, TAIL_ALLOWANCE, Version};
+pub use observation::{
+    Answered, Checked, Observation, Order, Proxy, Readiness, Smoked, Table, Told, Tracks, Workload, Workloads,
+};
+pub use plan::{Handover, InCluster, Plan, TAIL_ALLOWANCE, Version};
 pub use replay::{Difference, Found, Recomputed, mended, replay};
 pub use state::{SCHEMA, State};
-pub use step::{Action, Recorded, Step, step};
+pub use step::{Action, Hand, Recorded, Step, step};

@@ -1,6 +1,7 @@
 //! What is known at one moment. What is missing is a value too.
 
 use contract::{Split, evidence::ServicePage, release::Command};
+use serde::{Deserialize, Serialize};
 
 /// Everything that a step may look at.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +20,57 @@ pub struct Observation {
     pub checks: Vec<Checked>,
     /// What people asked for since the last step, oldest first.
     pub orders: Vec<Order>,
+    /// What gates answered since the last step.
+    pub gates: Vec<Answered>,
+    /// The workloads of a cluster; `None` where they are unknown, or where the weight alone is moved.
+    pub workloads: Option<Workloads>,
+    /// Largest share that the canary's ready pods can take and stable's could take back; `None`: no limit is known.
+    pub room: Option<f64>,
+}
+
+/// The workloads of one release in a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workloads {
+    /// The stable one.
+    pub stable: Workload,
+    /// The one on trial; `None`: there is none.
+    pub canary: Option<Workload>,
+    /// Where the old version lives on; `None`: there is none.
+    pub previous: Option<Workload>,
+}
+
+/// One workload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// Hash of its pod template.
+    pub hash: String,
+    /// Pods that it should have.
+    pub wanted: u32,
+    /// Pods of it that are ready.
+    pub ready: u32,
+    /// Whether all its pods are of its template and ready, and no other is left.
+    pub settled: bool,
+    /// Why it will not settle by itself, as a clause: its progress deadline has passed.
+    pub stuck: Option<String>,
+}
+
+/// Which workloads the two tracks of the Service are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tracks {
+    /// Stable and the canary.
+    #[default]
+    Usual,
+    /// The old version, and stable in the canary's place: after a promotion, while both are compared, and on the way back.
+    Previous,
+}
+
+/// What a gate answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// Which question: [`crate::Action::Ask`] has it.
+    pub question: String,
+    /// Yes, or why not yet, as a clause.
+    pub outcome: Result<(), String>,
 }
 
 /// The split in force.
@@ -32,6 +84,8 @@ pub struct Table {
     pub changed_by: Option<String>,
     /// Why, in their words.
     pub cause: Option<String>,
+    /// Which workloads it splits between.
+    pub tracks: Tracks,
 }
 
 /// One proxy.
@@ -120,6 +174,9 @@ impl Observation {
             smoke: Vec::new(),
             checks: Vec::new(),
             orders: Vec::new(),
+            gates: Vec::new(),
+            workloads: None,
+            room: None,
         }
     }
 

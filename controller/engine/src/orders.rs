@@ -31,6 +31,8 @@ pub(crate) fn obey(desk: &mut Desk, stage: Stage, order: &Order) -> Stage {
             Command::Resume => resume(desk, stage, order),
             Command::Retry => retry(desk, stage, order),
             Command::Weight(split) => weight(desk, stage, order, *split),
+            Command::Undo => undo(desk, stage, order),
+            Command::Approve(gate) => approve(desk, stage, order, gate),
         }
     };
     desk.answer(answer);
@@ -126,6 +128,19 @@ fn retry(desk: &mut Desk, stage: Stage, order: &Order) -> Reply {
         }
         other => refuse(other, "only a release that was rolled back can be tried again"),
     }
+}
+
+/// Back to the version before. After a promotion that is the previous workload, if it still holds the old template.
+fn undo(desk: &mut Desk, stage: Stage, order: &Order) -> Reply {
+    let (true, Some(run)) = (matches!(stage, Stage::Succeeded(_)), stage.run().cloned()) else {
+        return abort(desk, stage, order);
+    };
+    let reason = format!("undone by {}{}", order.who, why(order));
+    (stages::roll_back(desk, run, &order.who, reason), Ok(()))
+}
+
+fn approve(_: &mut Desk, stage: Stage, _: &Order, _: &str) -> Reply {
+    refuse(stage, "no gate waits for a person")
 }
 
 fn weight(desk: &mut Desk, stage: Stage, order: &Order, split: Split) -> Reply {

@@ -37,6 +37,10 @@ pub struct Plan {
     pub stable: Version,
     /// The canary version.
     pub canary: Version,
+    /// How a promoted canary becomes stable.
+    pub handover: Handover,
+    /// Whether nothing is to be moved but the way back.
+    pub suspended: bool,
     pub(crate) errors: ErrorConfig,
     /// `None`: errors alone are judged.
     pub(crate) latency: Option<LatencyConfig>,
@@ -46,6 +50,33 @@ pub struct Plan {
     pub(crate) pace_of_slow: Pace,
 }
 
+/// How a promoted canary becomes stable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Handover {
+    /// By the weight alone: nothing else is moved.
+    #[default]
+    Weight,
+    /// Its template is copied into stable.
+    Copy,
+    /// Somebody else updates stable.
+    External,
+}
+
+/// What makes a plan in a cluster.
+#[derive(Clone, Debug)]
+pub struct InCluster {
+    /// The Service.
+    pub service: String,
+    /// How its canary is released.
+    pub policy: Policy,
+    /// Name, and hash of the pod template, of the stable workload.
+    pub stable: (String, String),
+    /// The same of the canary; `None`: there is no canary, or it has no pods by somebody's wish.
+    pub canary: Option<(String, String)>,
+    /// Whether nothing is to be moved but the way back.
+    pub suspended: bool,
+}
+
 /// A version and where it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
@@ -53,7 +84,7 @@ pub struct Version {
     pub name: String,
     /// Its endpoints.
     pub endpoints: Vec<String>,
-    /// Identity: hash of both, the order of the endpoints apart.
+    /// Identity: hash of both, the order of the endpoints apart; in a cluster, of the pod template; empty: none.
     pub hash: String,
 }
 
@@ -63,7 +94,11 @@ impl Plan {
     /// # Errors
     /// Every number of the policy that is out of range.
     pub fn of(entry: &ServiceEntry) -> Result<Plan, Vec<Fault>> {
-        let faults = entry.rollout.faults("rollout");
+        Plan::of_entry(entry, "rollout")
+    }
+
+    fn of_entry(entry: &ServiceEntry, key: &str) -> Result<Plan, Vec<Fault>> {
+        let faults = entry.rollout.faults(key);
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -72,6 +107,8 @@ impl Plan {
             service: entry.name.clone(),
             stable: Version::of(&entry.stable),
             canary: Version::of(&entry.canary),
+            handover: Handover::Weight,
+            suspended: false,
             latency: latency(&entry.rollout, &errors),
             stalled: ErrorConfig {
                 roll_back: margin(STALLED).map_err(|f| vec![f])?,
@@ -84,10 +121,43 @@ impl Plan {
         })
     }
 
+    /// The plan of a release in a cluster. A version is known by the hash of its pod template.
+    ///
+    /// # Errors
+    /// Every number of the policy that is out of range.
+    pub fn in_cluster(told: InCluster) -> Result<Plan, Vec<Fault>> {
+        let entry = ServiceEntry {
+            name: told.service,
+            rollout: told.policy,
+            ..ServiceEntry::default()
+        };
+        let version = |(name, hash): (String, String)| Version {
+            name,
+            endpoints: Vec::new(),
+            hash,
+        };
+        let none = (String::new(), String::new());
+        let plan = Plan::of_entry(&entry, "spec")?;
+        Ok(Plan {
+            handover: match plan.policy.promotion.mode {
+                policy::Mode::Copy => Handover::Copy,
+                policy::Mode::External => Handover::External,
+            },
+            stable: version(told.stable),
+            canary: version(told.canary.unwrap_or(none)),
+            suspended: told.suspended,
+            ..plan
+        })
+    }
+
     /// Identity of the release; `None` when the canary has no endpoint, or is stable itself.
     pub fn release(&self) -> Option<&str> {
         let canary = &self.canary;
-        (!canary.endpoints.is_empty() && canary.hash != self.stable.hash).then_some(canary.hash.as_str())
+        let is_there = match self.handover {
+            Handover::Weight => !canary.endpoints.is_empty(),
+            Handover::Copy | Handover::External => !canary.hash.is_empty(),
+        };
+        (is_there && canary.hash != self.stable.hash).then_some(canary.hash.as_str())
     }
 }
 

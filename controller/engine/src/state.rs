@@ -3,6 +3,7 @@
 use crate::{
     checks::Checks,
     judge::{Judge, packed},
+    observation::Tracks,
     plan::Plan,
 };
 use contract::{
@@ -31,6 +32,9 @@ pub struct State {
 pub(crate) struct Ledger {
     /// The weight that the controller wants.
     pub wanted: Split,
+    /// Which workloads it should be between.
+    #[serde(default)]
+    pub tracks: Tracks,
     /// Whether it has been seen in force since it was wanted.
     pub confirmed: bool,
     /// The weight that stood in the file, or with nobody's name: what a restarted proxy comes back with.
@@ -196,6 +200,11 @@ impl State {
         self.stage.trial().map(|t| t.judge.since())
     }
 
+    /// Oldest second that is wanted of one proxy's page; `None`: only what is under way.
+    pub fn since_of(&self, proxy: &str) -> Option<u64> {
+        self.stage.trial().and_then(|t| t.judge.since_of(proxy))
+    }
+
     pub(crate) fn with(ledger: Ledger, stage: Stage) -> State {
         State {
             schema: SCHEMA,
@@ -209,6 +218,7 @@ impl Ledger {
     fn fresh() -> Ledger {
         Ledger {
             wanted: Split::NONE,
+            tracks: Tracks::Usual,
             confirmed: true,
             ground: None,
             table: None,

@@ -4,7 +4,7 @@ use crate::{
     checks,
     desk::Desk,
     judge::{Entry, Grounds},
-    observation::Observation,
+    observation::{Observation, Tracks},
     orders, overrule,
     plan::Plan,
     stages,
@@ -50,6 +50,8 @@ pub enum Action {
     SetSplit {
         /// The split.
         split: Split,
+        /// Which workloads it is between.
+        tracks: Tracks,
         /// Whatever stands there now; without it, only if the table is still the one that was observed.
         force: bool,
         /// Why, for the record.
@@ -61,8 +63,39 @@ pub enum Action {
     Smoke(Vec<usize>),
     /// Ask for these checks of the policy, by index; the outcomes belong into a later observation.
     Measure(Vec<usize>),
+    /// Ask a gate of the policy, by index; the answer belongs into a later observation.
+    Ask {
+        /// Which one.
+        gate: usize,
+        /// Identity of the question, the same until it is answered: name, time and, before an increase, the weight.
+        question: String,
+        /// What would happen next, in a sentence.
+        intent: String,
+    },
+    /// Bring a workload of the cluster a step further. Each is done once it is seen to be so, and may be asked for again.
+    Hand(Hand),
     /// Append to the history, unless the number is there already.
     Record(Recorded),
+}
+
+/// What is done to the workloads of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Hand {
+    /// Let the canary have its pods: make it, or scale it back from where it was scaled away.
+    Raise,
+    /// Let a canary that the controller has made have pods for this share.
+    Room(f64),
+    /// Keep stable's template, as it was before the canary, in the previous workload; `up`: with as many pods as stable.
+    Keep {
+        /// Whether it has pods.
+        up: bool,
+    },
+    /// Put the canary's template into stable.
+    Copy,
+    /// Put the previous template back into stable.
+    Restore,
+    /// Scale the canary and the previous workload away.
+    Clear,
 }
 
 /// A decision and what it rests on. The explanation is made when somebody writes it down: it costs about as much as a

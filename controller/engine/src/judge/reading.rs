@@ -69,6 +69,10 @@ impl Stream {
         self.early.as_ref().map_or(whole, |c| whole.min(c.next))
     }
 
+    pub fn is_of(&self, proxy: &str) -> bool {
+        self.proxy == proxy
+    }
+
     fn begin(told: &Report, judge: &Judge) -> Stream {
         let next = told.now_ms / 1000;
         Stream {

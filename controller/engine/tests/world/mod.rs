@@ -1,6 +1,10 @@
 //! A proxy with two versions behind it, in virtual time and by counts alone.
 #![allow(dead_code, reason = "each test file uses its part of the world")]
 
+mod fleet;
+
+pub use fleet::{Fleet, Pods};
+
 use contract::{
     Canary, Split,
     evidence::{Cohort, Minute, RING_SECONDS, ServicePage, Tally},
@@ -11,7 +15,8 @@ use contract::{
     routes::Backends,
 };
 use engine::{
-    Action, Checked, Observation, Plan, Proxy, Readiness, Recorded, Smoked, State, Step, Table, Told, step,
+    Action, Answered, Checked, Hand, Observation, Plan, Proxy, Readiness, Recorded, Smoked, State, Step,
+    Table, Told, Tracks, step,
 };
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use rand_distr::{Binomial, Distribution, Poisson, StandardNormal};
@@ -96,6 +101,15 @@ pub struct World {
     readiness: Readiness,
     smoked: Vec<Smoked>,
     checked: Vec<Checked>,
+    /// The workloads, when it plays in a cluster.
+    pub fleet: Option<Fleet>,
+    pub room: Option<f64>,
+    pub hands: Vec<Hand>,
+    /// What gates were asked.
+    pub asked: Vec<String>,
+    /// Whether gates say yes.
+    pub says_yes: bool,
+    answered: Vec<Answered>,
 }
 
 pub fn entry(policy: Policy) -> ServiceEntry {
@@ -113,6 +127,16 @@ pub fn entry(policy: Policy) -> ServiceEntry {
 }
 
 impl World {
+    /// In a cluster, with v2 beside v1.
+    pub fn in_cluster(seed: u64, nature: Nature, policy: Policy) -> World {
+        let fleet = Fleet::new(policy.clone());
+        World {
+            plan: fleet.plan(),
+            fleet: Some(fleet),
+            ..World::new(seed, nature, policy)
+        }
+    }
+
     pub fn new(seed: u64, nature: Nature, policy: Policy) -> World {
         let mut world = World {
             rng: StdRng::seed_from_u64(seed),
@@ -123,6 +147,7 @@ impl World {
                 hash: hash(Split::NONE),
                 changed_by: None,
                 cause: None,
+                tracks: Tracks::Usual,
             },
             harm: 0,
             top: 0.0,
@@ -142,6 +167,12 @@ impl World {
             smoked: Vec::new(),
             checked: Vec::new(),
             gauge: |_, _| Ok(0.0),
+            fleet: None,
+            room: None,
+            hands: Vec::new(),
+            asked: Vec::new(),
+            says_yes: true,
+            answered: Vec::new(),
             nature,
         };
         for minute in 0..=WARM_MS / 60_000 {
@@ -350,6 +381,7 @@ impl World {
             hash: hash(split),
             changed_by: who.map(str::to_owned),
             cause: None,
+            tracks: Tracks::Usual,
         };
     }
 
@@ -375,6 +407,9 @@ impl World {
             smoke: std::mem::take(&mut self.smoked),
             checks: std::mem::take(&mut self.checked),
             orders: std::mem::take(&mut self.orders),
+            gates: std::mem::take(&mut self.answered),
+            workloads: self.fleet.as_ref().map(Fleet::told),
+            room: self.room,
         }
     }
 
@@ -426,6 +461,17 @@ impl World {
 
     /// One whole turn: observe, decide, act, save.
     pub fn turn(&mut self) -> Step {
+        if let Some(fleet) = &mut self.fleet {
+            fleet.pass();
+            self.plan = fleet.plan();
+            let canary = fleet.told().canary;
+            let ready = canary.is_some_and(|c| c.settled && c.ready > 0);
+            self.readiness = if ready {
+                Readiness::Ready
+            } else {
+                Readiness::NotReady("0 pods are ready".into())
+            };
+        }
         let seen = self.observe();
         let step = step(&self.plan, self.state.clone(), &seen);
         self.act(&step.actions);
@@ -436,7 +482,11 @@ impl World {
     pub fn act(&mut self, actions: &[Action]) {
         for action in actions {
             match action {
-                Action::SetSplit { split, .. } => self.put(*split, Some(CONTROLLER)),
+                Action::SetSplit { split, tracks, .. } => {
+                    self.put(*split, Some(CONTROLLER));
+                    self.table.tracks = *tracks;
+                }
+                Action::Probe if self.fleet.is_some() => {}
                 Action::Probe => self.readiness = Readiness::Ready,
                 Action::Smoke(open) => {
                     self.smoked = open
@@ -455,6 +505,21 @@ impl World {
                             at: self.now(),
                             outcome: outcome.map_err(str::to_owned),
                         });
+                    }
+                }
+                Action::Ask { question, .. } => {
+                    self.asked.push(question.clone());
+                    if self.says_yes {
+                        self.answered.push(Answered {
+                            question: question.clone(),
+                            outcome: Ok(()),
+                        });
+                    }
+                }
+                Action::Hand(hand) => {
+                    self.hands.push(*hand);
+                    if let Some(fleet) = &mut self.fleet {
+                        fleet.take(hand);
                     }
                 }
                 Action::Record(Recorded { decision: d, .. }) => {
