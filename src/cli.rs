@@ -1,8 +1,10 @@
 //! What can be typed: every command, flag and default, with the words of `--help`.
 
+mod control;
 mod look;
 mod study;
 
+pub use control::ControllerArgs;
 pub use look::{ExplainArgs, ReplayArgs};
 pub use study::{PlanArgs, Reference, SimulateArgs};
 
@@ -37,6 +39,10 @@ pub enum Command {
     Run(RunArgs),
     /// Run the data plane alone, from a watched file
     Proxy(ProxyArgs),
+    /// Run the control plane of a cluster
+    Controller(ControllerArgs),
+    /// Print the CustomResourceDefinition of `Rollout`, for `kubectl apply -f -`
+    Crd,
     /// Run the story's little application: `GET /` answers `version: v1.0.0`
     App(AppArgs),
     /// Ask a URL again and again, and show which version answers

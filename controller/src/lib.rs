@@ -11,6 +11,7 @@
 mod admin;
 pub mod blocks;
 mod client;
+pub mod kubernetes;
 mod measure;
 mod probe;
 mod running;
