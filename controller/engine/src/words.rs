@@ -12,6 +12,12 @@ use contract::{
 
 use stats::{halfplane::Margin, placebo::Placebos};
 
+/// Pods are missing for this weight.
+pub(crate) fn no_room(weight: Split, room: &Option<f64>) -> String {
+    let room = room.unwrap_or(1.0) * 100.0;
+    format!("waiting for pods: {weight} is next, and the ready ones allow {room:.1} %")
+}
+
 /// Beyond this a factor of evidence says nothing more to anybody.
 const MANY: f64 = 1e6;
 

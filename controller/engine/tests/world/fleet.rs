@@ -124,11 +124,9 @@ impl Fleet {
             }
             Hand::Copy => self.stable.set(&canary.unwrap().hash, PODS),
             Hand::Restore => self.stable.set(&self.previous.clone().unwrap().hash, PODS),
-            Hand::Clear => {
-                for pods in [self.canary.as_mut(), self.previous.as_mut()]
-                    .into_iter()
-                    .flatten()
-                {
+            Hand::Clear { canary } => {
+                let canary = self.canary.as_mut().filter(|_| *canary);
+                for pods in [canary, self.previous.as_mut()].into_iter().flatten() {
                     let hash = pods.hash.clone();
                     pods.set(&hash, 0);
                 }
