@@ -93,14 +93,13 @@ impl Fleet {
     }
 
     pub fn pass(&mut self) {
-        for pods in [
+        let all = [
             Some(&mut self.stable),
             self.canary.as_mut(),
             self.previous.as_mut(),
-        ] {
-            if let Some(pods) = pods {
-                pods.left = pods.left.saturating_sub(1);
-            }
+        ];
+        for pods in all.into_iter().flatten() {
+            pods.left = pods.left.saturating_sub(1);
         }
     }
 
