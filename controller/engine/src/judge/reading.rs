@@ -451,6 +451,8 @@ mod tests {
                 bad: 6,
             }],
             latency: Vec::new(),
+            local: false,
+            rejected: Vec::new(),
         }
     }
 
