@@ -39,6 +39,8 @@ pub struct Control {
     prefix: String,
     /// Where the overlay is kept.
     cache: Option<PathBuf>,
+    /// Whether the table comes from a cluster.
+    cluster: bool,
     state: Mutex<State>,
 }
 
@@ -71,6 +73,8 @@ pub enum Denied {
     Unknown,
     /// Another hash is in force.
     Changed(String),
+    /// The annotations are those of a Service in a cluster, and are changed there.
+    Elsewhere,
     /// The result would be invalid.
     Faults(Vec<Fault>),
 }
@@ -84,12 +88,55 @@ impl Control {
             shared,
             prefix,
             cache,
+            cluster: false,
             state: Mutex::new(State {
                 file: loaded.file,
                 text: loaded.text,
                 overlay,
                 addresses: Addresses::new(),
             }),
+        }
+    }
+
+    /// The control of a process whose table comes from a cluster ([`Control::take`]); none is in force yet.
+    pub fn of_cluster(shared: Arc<Shared>, prefix: String) -> Control {
+        let state = State {
+            file: File::default(),
+            text: String::new(),
+            overlay: Overlay::default(),
+            addresses: Addresses::new(),
+        };
+        Control {
+            shared,
+            prefix,
+            cache: None,
+            cluster: true,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Takes the one service of a cluster. True when it changed anything.
+    ///
+    /// # Errors
+    /// Its faults; the last good one stays in force.
+    pub fn take(&self, entry: contract::file::ServiceEntry) -> Result<bool, Vec<Fault>> {
+        let mut state = self.lock();
+        if state.file.service.first() == Some(&entry) {
+            return Ok(false);
+        }
+        let file = File {
+            service: vec![entry],
+            ..File::default()
+        };
+        self.apply(&file, &state.overlay, &state.addresses)?;
+        state.file = file;
+        Ok(true)
+    }
+
+    /// Notes what is wrong now with what a service's source says, and reports it when that is new.
+    pub fn reject(&self, source: &str, service: &str, faults: Vec<Fault>) {
+        if self.shared.fault(service, faults.clone()) && !faults.is_empty() {
+            self.refuse(source, Some(service), &faults);
         }
     }
 
@@ -171,6 +218,9 @@ impl Control {
     /// # Errors
     /// Why nothing was changed.
     pub fn patch(&self, service: &str, patch: Patch) -> Result<ServiceState, Denied> {
+        if self.cluster {
+            return Err(Denied::Elsewhere);
+        }
         let mut state = self.lock();
         let Some(entry) = state.file.service.iter().find(|s| s.name == service) else {
             return Err(Denied::Unknown);
@@ -362,16 +412,38 @@ pub fn page(shared: &Shared, since: u64) -> Page {
     let age = shared.birth.elapsed();
     let second = age.as_secs();
     let table = shared.table();
+    let mut faults = shared.faults();
     let services = table.routes.iter().map(|route| {
         let name = route.source.service.clone();
-        let page = service_page(shared, route, since, second);
+        let mut page = service_page(shared, route, since, second);
+        page.rejected = faults.remove(&name).unwrap_or_default();
         (name, page)
     });
+    let mut services: BTreeMap<String, ServicePage> = services.collect();
+    // What never had a good table must be heard all the same.
+    services.extend(faults.into_iter().map(|(name, faults)| (name, unserved(faults))));
     Page {
         schema: SCHEMA,
         process: shared.process.clone(),
         now_ms: age.as_millis() as u64,
-        services: services.collect(),
+        services,
+    }
+}
+
+/// The page of a service without a table.
+fn unserved(rejected: Vec<Fault>) -> ServicePage {
+    ServicePage {
+        hash: String::new(),
+        share: 0.0,
+        inflight: [0; 2],
+        endpoints: [0; 2],
+        guard: None,
+        cohorts: Vec::new(),
+        history: Vec::new(),
+        latency: Vec::new(),
+        pods: Vec::new(),
+        local: false,
+        rejected,
     }
 }
 
@@ -397,6 +469,8 @@ fn service_page(shared: &Shared, route: &Route, since: u64, second: u64) -> Serv
             .iter()
             .flat_map(|t| pods(route, *t, second / 60))
             .collect(),
+        local: shared.local,
+        rejected: Vec::new(),
     }
 }
 

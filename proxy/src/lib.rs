@@ -13,6 +13,7 @@ pub mod choose;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod door;
 pub mod entropy;
 pub mod error;
 pub mod evidence;
@@ -39,3 +40,4 @@ pub mod worker;
 
 pub use contract;
 pub use running::{Addresses, Options, Running, StartError, start};
+pub use source::kubernetes::Cluster;

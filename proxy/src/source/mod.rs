@@ -1,5 +1,6 @@
 //! Where the table comes from.
 
 pub mod file;
+pub mod kubernetes;
 pub mod overlay;
 pub mod watch;
