@@ -29,7 +29,6 @@ pub fn main(args: &ProxyArgs) -> Result<ExitCode, Failure> {
         Some(service) => of_cluster(service, args)?,
         None => of_file(args)?,
     };
-    options.cache = args.cache.clone();
     options.workers = args.workers;
     let running = proxy::start(options).map_err(Failure::refused)?;
     let at = running.addresses();
@@ -48,7 +47,9 @@ fn of_file(args: &ProxyArgs) -> Result<Options, Failure> {
         Some(file) => read_token(file)?,
         None => place.token()?,
     };
-    Ok(Options::new(&args.file, token))
+    let mut options = Options::new(&args.file, token);
+    options.cache = args.cache.clone();
+    Ok(options)
 }
 
 /// Without a token file the token is random and known to nobody.
@@ -75,6 +76,7 @@ fn of_cluster(service: &str, args: &ProxyArgs) -> Result<Options, Failure> {
         service: service.to_owned(),
         port: given.port.clone(),
         local: given.local,
+        cache: args.cache.clone(),
         proxy: entry(given),
     });
     options.prefix = prefix;

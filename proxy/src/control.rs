@@ -5,6 +5,7 @@ use crate::{
     source::{
         file::{self, Loaded},
         overlay::{self, Overlay},
+        sealed,
     },
     table::{Route, Table},
 };
@@ -268,7 +269,7 @@ impl Control {
             return;
         }
         if let Some(path) = &self.cache
-            && let Err(e) = overlay::keep(path, &overlay)
+            && let Err(e) = sealed::keep(path, &overlay)
         {
             tracing::error!(
                 "{}: {e}; after a restart the file alone would be in force",

@@ -1,22 +1,33 @@
 //! The table from a cluster: one Service, the EndpointSlices of its two tracks, and the Secret for `/evidence`. Watched,
 //! never written. All of it on the control thread; when the API server is gone, the last table serves on.
 
+mod cache;
 pub mod endpoints;
 pub mod front;
 mod store;
 mod watching;
 
 use crate::{control::Control, door::Door};
+use cache::Cache;
 use contract::{Fault, file::ProxyEntry, file::ServiceEntry, names::Track, routes::Backends};
 use front::{Front, Terms};
 use k8s_openapi::api::{core::v1::Secret, core::v1::Service, discovery::v1::EndpointSlice};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use store::Store;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::timeout};
 use watching::{News, Watches};
 
 /// Time to connect to the API server.
 const CONNECT: Duration = Duration::from_secs(2);
+/// How long a start waits for the API server before it takes the cached table.
+const START: Duration = Duration::from_secs(2);
+/// How often time alone is looked at.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Which Service of which cluster is fronted.
 #[derive(Clone, Debug)]
@@ -31,6 +42,8 @@ pub struct Cluster {
     pub port: Option<String>,
     /// Where stable is, when it runs in this very pod.
     pub local: Option<std::net::SocketAddr>,
+    /// Where the last good table is kept across restarts.
+    pub cache: Option<PathBuf>,
     /// Listeners and limits.
     pub proxy: ProxyEntry,
 }
@@ -57,13 +70,21 @@ pub async fn run(
 ) {
     let (watches, mut news) = Watches::new(client, &cluster.namespace);
     let mut desk = Desk::new(cluster, prefix, control, door, watches);
-    while let Some(first) = news.recv().await {
-        desk.take(first);
+    loop {
+        match timeout(LOOK, news.recv()).await {
+            Ok(Some(first)) => desk.take(first),
+            Ok(None) => return,
+            Err(_) => {
+                desk.look();
+                continue;
+            }
+        }
         // What came together makes one table.
         while let Ok(more) = news.try_recv() {
             desk.take(more);
         }
         desk.settle();
+        desk.look();
     }
 }
 
@@ -83,6 +104,9 @@ struct Desk {
     portless: Vec<String>,
     /// Whether the Service was missing when it was last looked for.
     missing: bool,
+    cache: Cache,
+    /// When it began; over as soon as there is a table, or nothing more to start from.
+    starting: Option<Instant>,
 }
 
 /// The slices of the tracks that were asked for last.
@@ -113,6 +137,7 @@ impl Desk {
     ) -> Desk {
         watches.service(&cluster.service);
         watches.secret();
+        let cache = Cache::new(cluster.cache, &cluster.namespace);
         Desk {
             terms: Terms {
                 service: cluster.service,
@@ -130,13 +155,15 @@ impl Desk {
             front: None,
             portless: Vec::new(),
             missing: false,
+            cache,
+            starting: Some(Instant::now()),
         }
     }
 
     fn take(&mut self, news: News) {
         match news {
             News::Service(event) => {
-                if self.service.take(event) {
+                if self.service.take(*event) {
                     self.read_service();
                 }
             }
@@ -203,10 +230,40 @@ impl Desk {
         }
         if self.slices.names.is_empty() || self.slices.store.is_whole() {
             let entry = self.entry(&front);
-            if let Err(faults) = self.control.take(entry) {
-                self.reject(faults);
-            }
+            self.enforce(&front, entry);
         }
+    }
+
+    fn enforce(&mut self, front: &Front, entry: ServiceEntry) {
+        match self.control.take(entry.clone()) {
+            Ok(true) => self.cache.note(front, &entry, &self.terms),
+            Ok(false) => {}
+            Err(faults) => return self.reject(faults),
+        }
+        self.starting = None;
+    }
+
+    /// What is to be done by time: the cached table, when the API server is away at the start, and keeping the last one.
+    fn look(&mut self) {
+        self.cache.write();
+        if self.starting.is_some_and(|began| began.elapsed() >= START) {
+            self.starting = None;
+            self.resume();
+        }
+    }
+
+    fn resume(&mut self) {
+        let Some(kept) = self.cache.read(&self.terms) else {
+            return tracing::warn!("no API server and no cached table: nothing is served until one answers");
+        };
+        tracing::warn!(
+            "no table from the API server yet: the cached one, {} s old, is in force until it answers",
+            kept.age()
+        );
+        if let Err(faults) = self.control.take(kept.entry) {
+            return self.reject(faults);
+        }
+        self.front.get_or_insert(kept.front);
     }
 
     /// The Services whose slices are needed.

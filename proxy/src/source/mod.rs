@@ -3,4 +3,5 @@
 pub mod file;
 pub mod kubernetes;
 pub mod overlay;
+pub mod sealed;
 pub mod watch;

@@ -7,6 +7,7 @@ use contract::{
     names::{CANARY_SERVICE, STABLE_SERVICE, Track},
 };
 use k8s_openapi::api::core::v1::{Service, ServicePort};
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
 /// What a Service is read for.
@@ -23,7 +24,7 @@ pub struct Terms {
 }
 
 /// A Service that makes a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Front {
     /// The Services of the tracks; the canary's may be missing, and stable's where it is local.
     pub tracks: [Option<String>; 2],
@@ -36,7 +37,7 @@ pub struct Front {
 }
 
 /// A port by name and number.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
     /// Its name; empty where it has none.
     pub name: String,
@@ -45,7 +46,7 @@ pub struct Port {
 }
 
 /// The family of an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Family {
     /// IPv4.
     V4,

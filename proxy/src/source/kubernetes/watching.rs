@@ -30,7 +30,7 @@ const PAUSE_DENIED: Duration = Duration::from_secs(3);
 /// What a watch saw.
 pub enum News {
     /// Of the Service.
-    Service(Event<Service>),
+    Service(Box<Event<Service>>),
     /// Of the slices, in the watch of this generation.
     Slices(u64, Event<EndpointSlice>),
     /// Of the Secret.
@@ -58,7 +58,7 @@ impl Watches {
 
     /// Watches one Service.
     pub fn service(&self, name: &str) {
-        self.begin("Service", named(name), News::Service);
+        self.begin("Service", named(name), |event| News::Service(Box::new(event)));
     }
 
     /// Watches the Secret for `/evidence`.
