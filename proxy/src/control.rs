@@ -42,7 +42,16 @@ pub struct Control {
     cache: Option<PathBuf>,
     /// Whether the table comes from a cluster.
     cluster: bool,
+    /// What the guard has cut, by service.
+    cuts: Mutex<BTreeMap<String, Cut>>,
     state: Mutex<State>,
+}
+
+/// A canary that the guard has cut, for as long as this split is in force.
+#[derive(Clone, Debug)]
+struct Cut {
+    hash: String,
+    reason: String,
 }
 
 #[derive(Debug)]
@@ -90,6 +99,7 @@ impl Control {
             prefix,
             cache,
             cluster: false,
+            cuts: Mutex::default(),
             state: Mutex::new(State {
                 file: loaded.file,
                 text: loaded.text,
@@ -112,6 +122,7 @@ impl Control {
             prefix,
             cache: None,
             cluster: true,
+            cuts: Mutex::default(),
             state: Mutex::new(state),
         }
     }
@@ -188,9 +199,38 @@ impl Control {
     /// Gives a route what its service remembers: only when the whole table is good, because it is about to take force.
     fn enter(&self, mut route: Route) -> Arc<Route> {
         let service = self.shared.services.of(&route.source.service);
+        if let Some(cut) = self.cut(&route) {
+            route.cut(cut.reason);
+        }
         route.epoch = service.epoch(&route.hash, route.rules.split.share());
         route.pods = service.enter(&route.endpoints, self.shared.birth.elapsed().as_secs());
         Arc::new(route)
+    }
+
+    /// What the guard has cut of this route. A new split lifts it.
+    fn cut(&self, route: &Route) -> Option<Cut> {
+        let mut cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = &route.source.service;
+        if cuts.get(name).is_some_and(|c| c.hash != route.hash) {
+            cuts.remove(name);
+            tracing::info!(service = name, "a new split lifts the guard");
+        }
+        cuts.get(name).cloned()
+    }
+
+    /// Cuts the canary's share of a service to nothing while this split is in force.
+    pub fn trip(&self, service: &str, hash: &str, reason: String) {
+        let cut = Cut {
+            hash: hash.to_owned(),
+            reason,
+        };
+        let state = self.lock();
+        let mut cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
+        cuts.insert(service.to_owned(), cut);
+        drop(cuts);
+        if let Err(faults) = self.apply(&state.file, &state.overlay, &state.addresses) {
+            tracing::error!("{}", routes::report("guard", &faults));
+        }
     }
 
     /// Takes a changed file. True when it changed anything.
@@ -462,7 +502,7 @@ fn service_page(shared: &Shared, route: &Route, since: u64, second: u64) -> Serv
         share: route.share(),
         inflight: Track::BOTH.map(inflight),
         endpoints: Track::BOTH.map(|t| route.endpoints[t.index()].len() as u64),
-        guard: None,
+        guard: route.guard.clone(),
         cohorts: service.cohorts(since, second),
         history: service.history(second),
         latency: service.latency(second),

@@ -19,6 +19,7 @@ pub mod error;
 pub mod evidence;
 pub mod exposition;
 pub mod front;
+pub mod guard;
 pub mod handle;
 pub mod headers;
 pub mod listen;

@@ -5,7 +5,7 @@ use crate::{
     config::Settings,
     control::Control,
     door::Door,
-    listen, server,
+    guard, listen, server,
     service::Services,
     shared::{Phase, Shared},
     signals::{self, Signals},
@@ -343,6 +343,8 @@ impl Desk {
         tokio::task::spawn_local(server::serve(self.signals, door, answer));
         let answer = async move |r| admin.answer(r).await;
         tokio::task::spawn_local(server::serve(self.admin, None, answer));
+        let guarded = guard::watch(Arc::clone(&self.shared), self.control);
+        tokio::task::spawn_local(guarded);
         tokio::task::spawn_local(observe(self.shared));
     }
 }
