@@ -462,6 +462,8 @@ impl World {
                 .map(|(b, n)| (b as u16, *n))
                 .filter(|(_, n)| *n > 0)
                 .collect(),
+            local: false,
+            rejected: Vec::new(),
         };
         Told::Page {
             process: format!("process-{}", self.process),
