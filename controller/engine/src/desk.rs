@@ -229,11 +229,22 @@ impl<'a> Desk<'a> {
             reason: self.reason(stage),
             figures: self.ledger.figures,
             decisions: self.ledger.decisions.clone(),
+            needed: stage
+                .trial()
+                .and_then(|t| words::needed(self.plan, &t.judge.figures()))
+                .map(|n| n as u64),
+            steps: self.steps(stage),
             checks: stage
                 .trial()
                 .map(|t| checks::shown(self.plan, t, self.seen.now))
                 .unwrap_or_default(),
         }
+    }
+
+    fn steps(&self, stage: &Stage) -> Option<(usize, usize)> {
+        let all = self.plan.policy.pacing.steps.len();
+        let done = stage.trial().map_or(0, |t| t.steps_done);
+        (all > 0).then_some((done, all))
     }
 
     fn reason(&self, stage: &Stage) -> String {

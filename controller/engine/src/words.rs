@@ -202,7 +202,7 @@ pub(crate) fn waiting(plan: &Plan, trial: &Trial) -> String {
 }
 
 /// Canary requests after which a canary that goes on like this is promoted; `None` when there are enough.
-fn needed(plan: &Plan, f: &Figures) -> Option<f64> {
+pub(crate) fn needed(plan: &Plan, f: &Figures) -> Option<f64> {
     if f.log_promote >= f.promote_at {
         return None;
     }
