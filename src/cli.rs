@@ -2,10 +2,12 @@
 
 mod control;
 mod look;
+mod planes;
 mod study;
 
 pub use control::ControllerArgs;
 pub use look::{ExplainArgs, ReplayArgs};
+pub use planes::{ClusterArgs, ProxyArgs};
 pub use study::{PlanArgs, Reference, SimulateArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -37,7 +39,7 @@ pub enum Command {
     Demo(DemoArgs),
     /// Run both planes for real backends given in a file, without Kubernetes
     Run(RunArgs),
-    /// Run the data plane alone, from a watched file
+    /// Run the data plane alone, from a watched file or in front of a Service of a cluster
     Proxy(ProxyArgs),
     /// Run the control plane of a cluster
     Controller(ControllerArgs),
@@ -135,26 +137,6 @@ pub struct RunArgs {
     /// Say everything that is wrong with the file, and exit
     #[arg(long)]
     pub check: bool,
-}
-
-/// `serin proxy`
-#[derive(Args)]
-#[command(
-    after_help = "Examples:\n  serin proxy -f serin.toml\n  serin proxy -f serin.toml --token-file token --cache table.json"
-)]
-pub struct ProxyArgs {
-    /// The file (TOML); it is watched. Its [controller] and rollout parts are not used here
-    #[arg(short, long, default_value = "serin.toml", value_name = "FILE")]
-    pub file: PathBuf,
-    /// Read the admin token from here; without it one is made in the state folder
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-    /// Keep what admin calls changed here, so that it survives a restart
-    #[arg(long, value_name = "FILE")]
-    pub cache: Option<PathBuf>,
-    /// Worker threads, instead of the file's
-    #[arg(long, value_name = "N")]
-    pub workers: Option<usize>,
 }
 
 /// `serin app`

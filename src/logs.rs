@@ -17,6 +17,10 @@ pub fn start(cli: &Cli) {
         return;
     }
     let mut targets = Targets::new().with_default(level);
+    if cli.log.is_none() {
+        // It tells each failed call to the API server as an error; whoever made the call tells it once, with the remedy.
+        targets = targets.with_target("kube_client", tracing_subscriber::filter::LevelFilter::OFF);
+    }
     if matches!(cli.command, Command::Run(_)) && cli.log.is_none() {
         // `serin run` prints each decision itself, in fewer words.
         targets = targets.with_target("controller::turn", Level::WARN);
