@@ -11,6 +11,7 @@
 mod admin;
 pub mod blocks;
 mod client;
+mod gates;
 pub mod kubernetes;
 mod measure;
 mod probe;

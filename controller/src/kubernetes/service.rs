@@ -3,14 +3,11 @@
 use super::workload::version_of;
 use contract::{
     annotations::{Annotations, Canary},
-    names::{CANARY_SERVICE, CANARY_WEIGHT, CHANGE_CAUSE, CHANGED_BY, CONTROLLER, STABLE_SERVICE},
+    names::{CANARY_SERVICE, CANARY_WEIGHT, CHANGE_CAUSE, CHANGED_BY, CONTROLLER, STABLE_SERVICE, TRACKS},
 };
 use engine::{Table, Tracks};
 use kube::core::{DynamicObject, ObjectMeta};
 use serde_json::Value;
-
-/// Suffix of our annotation that remembers the two track Services across a promotion.
-pub(super) const TRACKS: &str = "tracks";
 
 /// A Service.
 #[derive(Clone, Debug, PartialEq)]
