@@ -1,2 +1,5 @@
 //! A Kubernetes cluster for Serin's tests.
 #![forbid(unsafe_code)]
+
+pub mod loops;
+pub mod node;
