@@ -1,5 +1,6 @@
 //! A Kubernetes cluster for Serin's tests.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod loops;
 pub mod node;
