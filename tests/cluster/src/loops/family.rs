@@ -99,10 +99,8 @@ pub fn finished(pod: &Pod) -> bool {
 
 /// How long the pod has been ready; `None` when it is not.
 pub fn ready_for(pod: &Pod) -> Option<Duration> {
-    let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    let ready = conditions
-        .filter(|c| c.type_ == "Ready" && c.status == "True")
-        .next_back()?;
+    let mut conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    let ready = conditions.find(|c| c.type_ == "Ready" && c.status == "True")?;
     Some(ready.last_transition_time.as_ref().map(since).unwrap_or_default())
 }
 
