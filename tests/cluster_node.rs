@@ -163,10 +163,16 @@ fn a_killed_pod_is_restarted_in_its_place() {
         let world = world();
         world.story(&stable(1));
         let before = world.pods("app=echo")[0].clone();
+        let load = world.load("echo-stable", Traffic::at(200.0));
+        world.wait("an answer", LIMIT, || load.report().last_answer("v1.0.0"));
         world.kill(&before.name_any());
         let restarted = || world.get::<Pod>(&before.name_any()).filter(|p| restarts(p) == 1);
         world.wait("a restart", LIMIT, restarted);
         let after = world.ready("app=echo", 1, LIMIT).remove(0);
+        assert!(
+            !load.stop().losses().is_empty(),
+            "nobody noticed that the only pod was killed"
+        );
         assert_eq!(after.uid(), before.uid());
         assert_eq!(after.status.unwrap().pod_ip, before.status.unwrap().pod_ip);
     });
@@ -216,4 +222,156 @@ fn a_daemon_set_has_a_pod_on_each_node_and_replaces_one_at_a_time() {
             });
         },
     );
+}
+
+const CONFIGURED: &str = "
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: words}
+data: {VERSION: v7.0.0, other: text}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: secrets}
+stringData: {key: opened}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: one, labels: {app: one, track: blue}}
+spec:
+  restartPolicy: Never
+  volumes: [{name: words, configMap: {name: words}}, {name: scratch, emptyDir: {}}]
+  initContainers:
+  - name: first
+    image: any
+    command: [sh, -c, 'cat /etc/words/other > /scratch/copy; echo \"$TRACK $SECRET\" >> /scratch/copy']
+    env:
+    - {name: TRACK, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['track']\"}}}
+    - {name: SECRET, valueFrom: {secretKeyRef: {name: secrets, key: key}}}
+    volumeMounts: [{name: words, mountPath: /etc/words}, {name: scratch, mountPath: /scratch}]
+  containers:
+  - name: app
+    image: serin
+    args: [app, --listen=$(IP):8080, --version=$(VERSION)]
+    envFrom: [{configMapRef: {name: words}}]
+    env: [{name: IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]
+  - name: reader
+    image: any
+    command: [sh, -c, 'cat /scratch/copy; exec sleep 100']
+    volumeMounts: [{name: scratch, mountPath: /scratch}]
+";
+
+#[test]
+fn a_pod_has_its_environment_its_volumes_and_its_order() {
+    own_network("a_pod_has_its_environment_its_volumes_and_its_order", || {
+        let world = world();
+        world.apply(CONFIGURED);
+        world.ready("app=one", 1, LIMIT);
+        world.wait("the app's line", LIMIT, || {
+            world
+                .logs("one")
+                .contains("v7.0.0 listens on http://198.18.")
+                .then_some(())
+        });
+        let copied = || world.logs("one").contains("textblue opened").then_some(());
+        world.wait("what the first container wrote", LIMIT, copied);
+        world.kill("one");
+        world.wait("the end of a pod that never restarts", LIMIT, || {
+            let status = world.get::<Pod>("one")?.status?;
+            (status.phase.as_deref() == Some("Failed")).then_some(())
+        });
+    });
+}
+
+fn condition(world: &World, kind: &str) -> Option<(String, String)> {
+    let conditions = world.get::<Deployment>("server")?.status?.conditions?;
+    let found = conditions.into_iter().find(|c| c.type_ == kind)?;
+    Some((found.status, found.reason.unwrap_or_default()))
+}
+
+fn is(status: &str, reason: &str) -> Option<(String, String)> {
+    Some((status.into(), reason.into()))
+}
+
+#[test]
+fn a_stuck_deployment_says_so_at_its_deadline() {
+    own_network("a_stuck_deployment_says_so_at_its_deadline", || {
+        let world = world();
+        world.story(&stable(2));
+        world.wait("completion", LIMIT, || {
+            (condition(&world, "Progressing") == is("True", "NewReplicaSetAvailable")).then_some(())
+        });
+        let mut stuck = upgrade("v2.0.0");
+        stuck["spec"]["template"]["spec"]["containers"][0]["image"] = "missing".into();
+        stuck["spec"]["progressDeadlineSeconds"] = 1.into();
+        world.merge("apps/v1/Deployment", "server", &stuck);
+        world.wait("the deadline", LIMIT, || {
+            (condition(&world, "Progressing") == is("False", "ProgressDeadlineExceeded")).then_some(())
+        });
+        assert_eq!(
+            condition(&world, "Available"),
+            is("True", "MinimumReplicasAvailable")
+        );
+        assert_eq!(world.addresses("echo-stable").len(), 2, "the old pods must stay");
+    });
+}
+
+#[test]
+fn a_paused_deployment_starts_no_version_but_follows_its_size() {
+    own_network(
+        "a_paused_deployment_starts_no_version_but_follows_its_size",
+        || {
+            let world = world();
+            world.story(&stable(1));
+            world.rolled_out("server", LIMIT);
+            world.merge("apps/v1/Deployment", "server", &json!({"spec": {"paused": true}}));
+            world.merge("apps/v1/Deployment", "server", &upgrade("v2.0.0"));
+            world.scale("server", 2);
+            world.ready("version=v1.0.0", 2, LIMIT);
+            assert!(world.pods("version=v2.0.0").is_empty());
+            world.merge(
+                "apps/v1/Deployment",
+                "server",
+                &json!({"spec": {"paused": false}}),
+            );
+            world.ready("app=echo,version=v2.0.0", 2, LIMIT);
+        },
+    );
+}
+
+#[test]
+fn recreate_ends_the_old_before_the_new_begins() {
+    own_network("recreate_ends_the_old_before_the_new_begins", || {
+        let world = world();
+        world.story(&stable(2));
+        let mut change = upgrade("v2.0.0");
+        change["spec"]["strategy"] = json!({"type": "Recreate", "rollingUpdate": null});
+        world.merge("apps/v1/Deployment", "server", &change);
+        world.wait("the first new pod", LIMIT, || {
+            let (old, new) = (world.pods("version=v1.0.0"), world.pods("version=v2.0.0"));
+            let running = old
+                .iter()
+                .filter(|p| p.metadata.deletion_timestamp.is_none())
+                .count();
+            assert!(new.is_empty() || running == 0, "both versions at once");
+            (!new.is_empty()).then_some(())
+        });
+        world.ready("version=v2.0.0", 2, LIMIT);
+    });
+}
+
+#[test]
+fn a_failure_inside_is_a_failure_outside() {
+    let inside = std::env::var_os("SERIN_OWN_NETWORK").is_some();
+    let fails = || own_network("a_failure_inside_is_a_failure_outside", || panic!("on purpose"));
+    let failure = std::panic::catch_unwind(fails).unwrap_err();
+    if inside {
+        std::panic::resume_unwind(failure);
+    }
+}
+
+#[test]
+fn a_wrong_name_is_a_failure_and_no_silence() {
+    let nobody = || own_network("no_test_has_this_name", || {});
+    assert!(std::panic::catch_unwind(nobody).is_err());
 }

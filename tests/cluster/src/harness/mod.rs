@@ -266,13 +266,16 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if std::thread::panicking() && !self.shown {
+        let failed = std::thread::panicking();
+        if failed && !self.shown {
             eprintln!("{}", dump::of(self));
-        } else {
-            let _ = fs::remove_dir_all(&self.folder);
         }
+        // Pods write logs until they end.
         self.nodes.clear();
         self.real.take();
+        if !failed {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     RETRY, Shared, account, address,
-    container::{Board, Order, Policy, Task},
+    container::{Board, Order, Phase, Policy, Task},
     status::{Facts, Times, place, sidecar},
     volumes,
 };
@@ -116,20 +116,10 @@ impl Life {
             return;
         }
         let spec = self.pod.spec.clone().unwrap_or_default();
-        let mut sidecars = JoinSet::new();
         let initial = spec.init_containers.unwrap_or_default();
-        for (index, container) in initial.iter().enumerate() {
-            if sidecar(container) {
-                sidecars.spawn(
-                    self.task(index, container, Policy::Always)
-                        .run(self.last_orders.subscribe()),
-                );
-                self.until_started(index).await;
-            } else {
-                self.task(index, container, self.first_policy())
-                    .run(self.orders.subscribe())
-                    .await;
-            }
+        let mut sidecars = JoinSet::new();
+        if !self.begin(&initial, &mut sidecars).await {
+            return;
         }
         let mut mains = JoinSet::new();
         for (n, container) in spec.containers.iter().enumerate() {
@@ -147,6 +137,30 @@ impl Life {
             first
         });
         sidecars.join_all().await;
+    }
+
+    /// Runs the init containers one after the other; whether all have come as far as they must.
+    async fn begin(&self, initial: &[Container], sidecars: &mut JoinSet<()>) -> bool {
+        for (index, container) in initial.iter().enumerate() {
+            if sidecar(container) {
+                let task = self.task(index, container, Policy::Always);
+                sidecars.spawn(task.run(self.last_orders.subscribe()));
+                self.until_started(index).await;
+            } else {
+                let task = self.task(index, container, self.first_policy());
+                task.run(self.orders.subscribe()).await;
+                if !self.succeeded(index) {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn succeeded(&self, index: usize) -> bool {
+        let states = self.board.all();
+        let phase = states.get(index).map(|s| &s.phase);
+        matches!(phase, Some(Phase::Terminated(end)) if end.code == 0)
     }
 
     /// Makes the address, the volumes and the credentials; whether the pod is still wanted.

@@ -31,7 +31,7 @@ impl Facts<'_> {
         let initial = self.initial().len();
         let (first, main) = self.states.split_at(initial.min(self.states.len()));
         json!({
-            "phase": self.phase(main),
+            "phase": self.phase(first, main),
             "podIP": self.address.to_string(),
             "podIPs": [{"ip": self.address.to_string()}],
             "hostIP": "198.18.0.1",
@@ -57,7 +57,11 @@ impl Facts<'_> {
             .unwrap_or_default()
     }
 
-    fn phase(&self, main: &[State]) -> &'static str {
+    fn phase(&self, first: &[State], main: &[State]) -> &'static str {
+        let failed = |s: &State| matches!(&s.phase, Phase::Terminated(end) if end.code != 0);
+        if first.iter().any(failed) {
+            return "Failed";
+        }
         let ends: Vec<_> = main
             .iter()
             .filter_map(|s| {

@@ -32,23 +32,24 @@ impl Mounts {
 
     /// A text with the folders in the place of the mount paths.
     pub fn replace(&self, text: &str) -> String {
-        let found = self
-            .0
-            .iter()
-            .find(|(path, _)| !path.is_empty() && names(text, path));
-        found.map_or_else(
-            || text.to_owned(),
-            |(path, folder)| text.replacen(path, folder, 1),
-        )
+        let paths = self.0.iter().filter(|(path, _)| !path.is_empty());
+        paths.fold(text.to_owned(), |text, (path, folder)| swap(&text, path, folder))
     }
 }
 
-/// Whether the text has this very path, or a path below it.
-fn names(text: &str, path: &str) -> bool {
-    let Some(at) = text.find(path) else { return false };
-    let after = text[at + path.len()..].chars().next();
-    matches!(after, None | Some('/' | ':' | ','))
-        && !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '/')
+/// Every mention of this very path, or of one below it.
+fn swap(text: &str, path: &str, folder: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(path) {
+        let (before, after) = (&rest[..at], &rest[at + path.len()..]);
+        out.push_str(before);
+        let begins = !out.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '/' | '-' | '_' | '.'));
+        let ends = !after.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.'));
+        out.push_str(if begins && ends { folder } else { path });
+        rest = after;
+    }
+    out + rest
 }
 
 fn folder(shared: &Shared, pod: &Pod, volume: &str) -> PathBuf {
@@ -110,7 +111,14 @@ mod tests {
 
     #[test]
     fn only_whole_names_are_replaced() {
-        let mounts = Mounts(vec![("/cache".into(), "/t/1".into())]);
+        let mounts = Mounts(vec![
+            ("/cache".into(), "/t/1".into()),
+            ("/etc/words".into(), "/t/2".into()),
+        ]);
+        assert_eq!(
+            mounts.replace("cat /etc/words/a >/cache/a; rm /cache"),
+            "cat /t/2/a >/t/1/a; rm /t/1"
+        );
         assert_eq!(mounts.replace("--cache=/cache/table"), "--cache=/t/1/table");
         assert_eq!(mounts.replace("/cache"), "/t/1");
         assert_eq!(mounts.replace("/cached"), "/cached");
