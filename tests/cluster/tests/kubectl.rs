@@ -165,7 +165,7 @@ fn custom_kinds_have_columns_waits_and_explanations() {
         "wait --for=condition=Established crd/cakes.test.serin.dev --timeout=10s",
         "",
     );
-    let cake = "{apiVersion: test.serin.dev/v1, kind: Cake, metadata: {name: one}, spec: {layers: 3}}";
+    let cake = "apiVersion: test.serin.dev/v1\nkind: Cake\nmetadata: {name: one}\nspec: {layers: 3}\n";
     kubectl.ok("apply -f -", cake);
     let shown = kubectl.ok("get ck", "");
     assert!(shown.contains("LAYERS") && shown.contains('3'), "{shown}");

@@ -5,6 +5,7 @@
 mod access;
 mod apply;
 mod ask;
+mod cel;
 mod clock;
 mod defaults;
 mod delete;
@@ -21,6 +22,7 @@ mod openapi;
 mod rbac;
 mod read;
 mod scale;
+mod schema;
 mod select;
 mod serve;
 mod shape;
