@@ -5,8 +5,11 @@ use crate::{
     probe::{send, take},
 };
 use bytes::Bytes;
-use contract::policy::{Address, Webhook};
-use engine::Answered;
+use contract::{
+    policy::{Address, At, Gate, Webhook},
+    release::{Decision, Phase},
+};
+use engine::{Answered, Plan};
 use http::{Request, StatusCode, header};
 use ring::hmac;
 use serde::Serialize;
@@ -57,6 +60,47 @@ pub(crate) struct Gates {
 struct Asked {
     next: Instant,
     answer: Option<oneshot::Receiver<Result<(), String>>>,
+}
+
+impl Question {
+    /// What is always said; where, what and why follow.
+    pub fn of(gate: &Gate, plan: &Plan) -> Question {
+        Question {
+            rollout: plan.service.clone(),
+            namespace: String::new(),
+            gate: gate.name.clone(),
+            at: gate.at.to_string(),
+            question: String::new(),
+            intent: String::new(),
+            version: plan.canary.name.clone(),
+            weight: String::new(),
+            phase: String::new(),
+            reason: String::new(),
+        }
+    }
+
+    /// News of a decision.
+    pub fn after(gate: &Gate, plan: &Plan, decision: &Decision) -> Question {
+        Question {
+            question: format!("{}/{}", gate.name, decision.number),
+            version: decision.version.clone(),
+            weight: decision.weight.to_string(),
+            phase: decision.to.to_string(),
+            reason: decision.reason.clone(),
+            ..Question::of(gate, plan)
+        }
+    }
+}
+
+/// The gates that are told of the end of a release.
+pub(crate) fn told(plan: &Plan, phase: Phase) -> impl Iterator<Item = (&Gate, &Webhook)> {
+    let at = match phase {
+        Phase::Succeeded => Some(At::AfterPromotion),
+        Phase::RolledBack => Some(At::AfterRollback),
+        _ => None,
+    };
+    let gates = plan.policy.gates.iter().filter(move |g| Some(g.at) == at);
+    gates.filter_map(|g| Some((g, g.webhook.as_ref()?)))
 }
 
 impl Gates {

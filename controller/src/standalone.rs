@@ -44,6 +44,11 @@ impl Standalone {
         }
     }
 
+    /// The admin token: it signs webhooks too, where there is no Secret for them.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// All services as they are in force.
     pub async fn services(&mut self) -> Result<Vec<ServiceState>, String> {
         let request = self.request(Method::GET, "/services", Bytes::new())?;

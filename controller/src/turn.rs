@@ -2,6 +2,7 @@
 
 use crate::{
     admin::Ask,
+    gates::{self, Gates, Question},
     measure::{
         Measures,
         scrape::{Reading, Scrape},
@@ -11,7 +12,11 @@ use crate::{
     standalone::{self, Change, Standalone},
     store::Store,
 };
-use contract::{admin::ServiceState, policy::Smoke, release::Status};
+use contract::{
+    admin::ServiceState,
+    policy::Smoke,
+    release::{Decision, Status},
+};
 use engine::{Action, Grounds, Observation, Order, Plan, State, Step, Table};
 use std::{
     collections::BTreeMap,
@@ -50,6 +55,7 @@ struct Seat {
     table: Option<Table>,
     errands: Errands,
     measures: Measures,
+    gates: Gates,
     status: Option<Status>,
     grounds: Option<Grounds>,
     /// The last failure of an act: it is tried four times a second, and told once.
@@ -216,6 +222,7 @@ impl Seat {
             table,
             errands: Errands::default(),
             measures: Measures::default(),
+            gates: Gates::default(),
             status: None,
             grounds: None,
             told: None,
@@ -225,6 +232,7 @@ impl Seat {
     fn observe(&mut self, name: &str, sight: &Sight, orders: Vec<Order>) -> Observation {
         self.errands.turn_to(&self.plan.canary.hash);
         self.measures.turn_to(&self.plan);
+        self.gates.turn_to(&self.plan.canary.hash);
         Observation {
             now: sight.now,
             table: self.table.clone(),
@@ -233,6 +241,7 @@ impl Seat {
             smoke: self.errands.smoked(),
             checks: self.measures.checked(sight.now),
             orders,
+            gates: self.gates.answered(),
             ..Observation::nothing(sight.now)
         }
     }
@@ -272,13 +281,45 @@ impl Seat {
                 self.measures.ask(&self.plan, due);
                 Ok(())
             }
-            Action::Ask { .. } | Action::Hand(_) => Ok(()),
+            Action::Ask {
+                gate,
+                question,
+                intent,
+            } => {
+                self.ask(*gate, question, intent, proxy.token());
+                Ok(())
+            }
+            Action::Hand(_) => Ok(()),
             Action::Record(recorded) => {
                 let decision = &recorded.decision;
                 tracing::info!(service = name, from = %decision.from, to = %decision.to, weight = %decision.weight, "{}", decision.reason);
+                self.tell_gates(decision, proxy.token());
                 let kept = store.record(name, &recorded.explained());
                 kept.map_err(|e| format!("a decision is not in the history: {e}"))
             }
+        }
+    }
+
+    fn ask(&mut self, gate: usize, question: &str, intent: &str, key: &str) {
+        let gate = self.plan.policy.gates.get(gate);
+        if let Some((gate, hook)) = gate.and_then(|g| Some((g, g.webhook.as_ref()?))) {
+            let question = Question {
+                question: question.to_owned(),
+                intent: intent.to_owned(),
+                phase: self.state.phase().to_string(),
+                weight: self
+                    .table
+                    .as_ref()
+                    .map_or_else(String::new, |t| t.split.to_string()),
+                ..Question::of(gate, &self.plan)
+            };
+            self.gates.ask(hook, question, key);
+        }
+    }
+
+    fn tell_gates(&self, decision: &Decision, key: &str) {
+        for (gate, hook) in gates::told(&self.plan, decision.to) {
+            gates::tell(hook, Question::after(gate, &self.plan, decision), key);
         }
     }
 

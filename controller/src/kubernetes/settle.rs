@@ -11,8 +11,7 @@ use crate::gates::{self, Question};
 use contract::{
     Split,
     names::{CHANGED_BY, FINALIZER, ORDER},
-    policy::{At, Gate},
-    release::{Decision, Phase, Status},
+    release::{Decision, Status},
     rollout::RolloutStatus,
 };
 use engine::{Action, Step, Table, Tracks};
@@ -65,49 +64,28 @@ impl Desk {
                 .table
                 .as_ref()
                 .map_or_else(|_| String::new(), |t| t.split.to_string()),
-            reason: String::new(),
-            ..self.question(sight, &gate)
+            ..self.named(Question::of(&gate, &sight.plan))
         };
         self.gates.ask(&hook, question, &credentials.webhook);
         Ok(())
     }
 
-    fn question(&self, sight: &Sight, gate: &Gate) -> Question {
+    fn named(&self, question: Question) -> Question {
         Question {
             rollout: self.key.name.clone(),
             namespace: self.key.namespace.clone(),
-            gate: gate.name.clone(),
-            at: gate.at.to_string(),
-            question: String::new(),
-            intent: String::new(),
-            version: sight.plan.canary.name.clone(),
-            weight: String::new(),
-            phase: String::new(),
-            reason: String::new(),
+            ..question
         }
     }
 
     /// Tells the gates that are only told.
-    pub(super) async fn tell_gates(&self, sight: &Sight, decision: &Decision) {
-        let at = match decision.to {
-            Phase::Succeeded => At::AfterPromotion,
-            Phase::RolledBack => At::AfterRollback,
-            _ => return,
-        };
-        for gate in sight.plan.policy.gates.iter().filter(|g| g.at == at) {
+    async fn tell_gates(&self, sight: &Sight, decision: &Decision) {
+        for (gate, hook) in gates::told(&sight.plan, decision.to) {
             let secrets = self.hub.secrets.of(&self.hub.server, &self.key.namespace, false);
-            let (Some(hook), Ok(credentials)) = (&gate.webhook, secrets.await) else {
-                continue;
-            };
-            let news = Question {
-                question: format!("{}/{}", gate.name, decision.number),
-                version: decision.version.clone(),
-                weight: decision.weight.to_string(),
-                phase: decision.to.to_string(),
-                reason: decision.reason.clone(),
-                ..self.question(sight, gate)
-            };
-            gates::tell(hook, news, &credentials.webhook);
+            if let Ok(credentials) = secrets.await {
+                let news = self.named(Question::after(gate, &sight.plan, decision));
+                gates::tell(hook, news, &credentials.webhook);
+            }
         }
     }
 

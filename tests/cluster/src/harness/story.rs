@@ -212,7 +212,7 @@ kind: ClusterRole
 metadata: {name: serin-controller-NAMESPACE}
 rules:
 - {apiGroups: [serin.dev], resources: [rollouts, rollouts/status, rollouts/finalizers], verbs: [get, list, watch, update, patch]}
-- {apiGroups: [''], resources: [services], verbs: [get, list, watch, update, patch]}
+- {apiGroups: [''], resources: [services], verbs: [get, list, watch, create, update, patch, delete]}
 - {apiGroups: [''], resources: [pods, namespaces], verbs: [get, list, watch]}
 - {apiGroups: [''], resources: [secrets, configmaps], verbs: [get, list, watch, create, update, patch, delete]}
 - {apiGroups: [apps], resources: [deployments, deployments/scale, daemonsets, statefulsets], verbs: [get, list, watch, create, update, patch, delete]}
@@ -243,11 +243,13 @@ spec:
       containers:
       - name: controller
         image: serin
-        args: [controller]
+        args: [controller, '--listen=$(POD_IP):9903']
         env:
         - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
         - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
         - {name: POD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
+        ports: [{name: health, containerPort: 9903}]
+        readinessProbe: {httpGet: {path: /readyz, port: health}, periodSeconds: 1}
 ";
 
 fn rollout(more: &str) -> String {
@@ -258,8 +260,8 @@ kind: Rollout
 metadata: {{name: echo}}
 spec:
   service: echo
-  stable: server
-  canary: server-canary
+  stable: {{name: server}}
+  canary: {{name: server-canary}}
 {more}
 "
     )

@@ -1,0 +1,113 @@
+//! Releases in a cluster, end to end: real proxies and a real controller, pods that are processes, clients that notice loss.
+
+use cluster::{
+    harness::{Options, Story, StoryOptions, World, own_network},
+    load::Traffic,
+};
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+const SERIN: &str = env!("CARGO_BIN_EXE_serin");
+const LIMIT: Duration = Duration::from_secs(20);
+const RATE: f64 = 300.0;
+/// The defaults, with times that fit into a minute.
+const FAST: &str = "  pacing: {soak: 5s, interval: 1s}\n  judgement: {warmUp: 2s}\n  promotion: {watch: 3s}";
+
+fn released(test: &str, body: impl FnOnce(&World, &Story<'_>)) {
+    own_network(test, || {
+        let world = World::start(Options::new(SERIN));
+        let story = world.story(&StoryOptions {
+            spec: FAST.into(),
+            ..StoryOptions::default()
+        });
+        body(&world, &story);
+    });
+}
+
+fn rollout(world: &World) -> Value {
+    world.json("rollout", "echo").unwrap_or_default()
+}
+
+fn phase(world: &World, wanted: &str, limit: Duration) -> Value {
+    world.wait(&format!("phase {wanted}"), limit, || {
+        let status = rollout(world)["status"].take();
+        (status["phase"] == wanted).then_some(status)
+    })
+}
+
+fn weight(world: &World) -> String {
+    let service = world.json("service", "echo").unwrap_or_default();
+    let weight = &service["metadata"]["annotations"]["serin.dev/canary-weight"];
+    weight.as_str().unwrap_or_default().to_owned()
+}
+
+fn condition(status: &Value, kind: &str) -> Value {
+    let all = status["conditions"].as_array().cloned().unwrap_or_default();
+    all.into_iter().find(|c| c["type"] == kind).unwrap_or_default()["status"].take()
+}
+
+#[test]
+fn a_good_version_becomes_stable_and_nobody_loses_a_request() {
+    let test = "a_good_version_becomes_stable_and_nobody_loses_a_request";
+    released(test, |world, story| {
+        let load = world.load("echo", Traffic::at(RATE));
+        phase(world, "Idle", LIMIT);
+        story.canary("v2.0.0", 3, &[]);
+        let status = phase(world, "Succeeded", Duration::from_secs(150));
+        assert_eq!(condition(&status, "Promoted"), "True", "{status:#}");
+        let server = world.json("deployment", "server").unwrap();
+        assert_eq!(
+            server["spec"]["template"]["metadata"]["labels"]["version"],
+            "v2.0.0"
+        );
+        assert_eq!(
+            server["spec"]["template"]["metadata"]["labels"]["track"],
+            "stable"
+        );
+        let since = Instant::now();
+        world.wait("the canary is scaled away", LIMIT, || {
+            let canary = world.json("deployment", "server-canary")?;
+            (canary["spec"]["replicas"] == 0).then_some(())
+        });
+        std::thread::sleep(Duration::from_secs(2));
+        let report = load.stop();
+        assert!(report.no_loss() > 1000);
+        assert_eq!(
+            report.answers_since("v1.0.0", since),
+            0,
+            "the old version still answers"
+        );
+        assert!(report.answers_since("v2.0.0", since) > 100);
+    });
+}
+
+#[test]
+fn a_bad_version_gets_no_request_three_seconds_after_its_first_failure() {
+    let test = "a_bad_version_gets_no_request_three_seconds_after_its_first_failure";
+    released(test, |world, story| {
+        let load = world.load("echo", Traffic::at(RATE));
+        phase(world, "Idle", LIMIT);
+        story.canary("v2.0.0", 1, &["--errors=0.5"]);
+        let status = phase(world, "RolledBack", Duration::from_secs(60));
+        assert_eq!(condition(&status, "RolledBack"), "True", "{status:#}");
+        assert_eq!(weight(world), "0");
+        std::thread::sleep(Duration::from_secs(1));
+        let report = load.stop();
+        report.no_loss();
+        let first = report.first_status(500).expect("no failure was seen");
+        let last = report.last_answer("v2.0.0").expect("the canary never answered");
+        let took = last.saturating_duration_since(first);
+        assert!(
+            took < Duration::from_secs(3),
+            "the canary answered {took:?} after its first failure"
+        );
+        let reason = status["decisions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|d| d["to"] == "RollingBack")
+            .unwrap()["reason"]
+            .clone();
+        assert!(reason.as_str().unwrap().contains(" of "), "no counts: {reason}");
+    });
+}
