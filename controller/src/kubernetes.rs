@@ -1,0 +1,4 @@
+//! The adapter for a cluster.
+#![allow(dead_code)]
+
+mod lease;
