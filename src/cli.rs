@@ -160,6 +160,9 @@ pub struct AppArgs {
     /// Seed of the faults
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// How long it still serves after SIGTERM, so that its clients learn of its end before it is gone
+    #[arg(long, default_value = "1s")]
+    pub drain: Span,
 }
 
 fn share(text: &str) -> Result<f64, String> {

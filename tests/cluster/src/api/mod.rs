@@ -21,6 +21,7 @@ mod read;
 mod scale;
 mod select;
 mod serve;
+mod shape;
 mod store;
 mod strategic;
 mod table;
