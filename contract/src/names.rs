@@ -103,8 +103,6 @@ pub const HEADER_SYNTHETIC: &str = "x-serin-synthetic";
 pub const HEADER_ACTOR: &str = "x-serin-actor";
 /// Request header of an admin call: why.
 pub const HEADER_CAUSE: &str = "x-serin-cause";
-/// Request header of a gate's question: `sha256=` and the HMAC of the body, in hexadecimal digits.
-pub const HEADER_SIGNATURE: &str = "x-serin-signature";
 /// Request identity, passed on or begun.
 pub const HEADER_REQUEST_ID: &str = "x-request-id";
 /// Pseudonym of this proxy in `Via` (RFC 9110, 7.6.3).

@@ -11,8 +11,6 @@
 mod admin;
 pub mod blocks;
 mod client;
-mod gates;
-mod kubernetes;
 mod measure;
 mod probe;
 mod running;

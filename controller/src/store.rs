@@ -9,30 +9,21 @@ mod records;
 
 pub(crate) use records::{Records, Which};
 
-use crate::{blocks::Blocks, gates};
+use crate::blocks::Blocks;
 use contract::{annotations::fnv1a, release::Decision};
 use engine::{Entry, SCHEMA, State};
 use history::History;
 use records::Recent;
-use ring::{
-    hmac,
-    rand::{SecureRandom, SystemRandom},
-};
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 /// Held while a controller lives.
 const LOCK: &str = "controller.lock";
-/// Signs what gates are asked; whoever checks the signatures gets a copy.
-const KEY: &str = "webhook-key";
-/// Octets of that key.
-const KEY_OCTETS: usize = 32;
 /// What the names of state files end with.
 const ENDING: &str = ".state.json";
 
@@ -59,7 +50,6 @@ pub(crate) struct Folder {
     folder: PathBuf,
     history: History,
     blocks: Blocks,
-    key: gates::Key,
     /// Released by the system when the process ends, however it does.
     _lock: File,
 }
@@ -94,14 +84,6 @@ impl Store {
             decisions: Recent::default(),
             blocks: blocks.map(Blocks::in_file).transpose()?,
         }))
-    }
-
-    /// What signs the questions to gates; `None` where nothing is kept, for nobody could know the key.
-    pub fn key(&self) -> &gates::Key {
-        match self {
-            Store::Memory(_) => &None,
-            Store::Folder(f) => &f.key,
-        }
     }
 
     /// Where decisions can be looked up, from any thread.
@@ -158,7 +140,6 @@ impl Folder {
         Ok(Folder {
             folder: folder.to_owned(),
             history,
-            key: Some(signing_key(folder).map_err(failed)?),
             blocks: Blocks::in_folder(folder),
             _lock: lock,
         })
@@ -213,35 +194,6 @@ impl Folder {
             ),
         }
     }
-}
-
-/// The folder's own key, made when it is absent.
-fn signing_key(folder: &Path) -> io::Result<hmac::Key> {
-    let path = folder.join(KEY);
-    match fs::read(&path) {
-        Ok(secret) if !secret.is_empty() => Ok(gates::key(&secret)),
-        Ok(_) => make_key(&path),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => make_key(&path),
-        Err(e) => Err(e),
-    }
-}
-
-fn make_key(path: &Path) -> io::Result<hmac::Key> {
-    let mut octets = [0; KEY_OCTETS];
-    SystemRandom::new()
-        .fill(&mut octets)
-        .map_err(|_| io::Error::other("the system gives no random octets"))?;
-    let secret: String = octets.iter().map(|b| format!("{b:02x}")).collect();
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(secret.as_bytes())?;
-    file.sync_all()?;
-    Ok(gates::key(secret.as_bytes()))
 }
 
 fn lock(folder: &Path) -> Result<File, Unusable> {

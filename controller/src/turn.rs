@@ -2,7 +2,6 @@
 
 use crate::{
     admin::Ask,
-    gates::{Asking, Gates},
     measure::{
         Measures,
         scrape::{Reading, Scrape},
@@ -51,7 +50,6 @@ struct Seat {
     table: Option<Table>,
     errands: Errands,
     measures: Measures,
-    gates: Gates,
     status: Option<Status>,
     grounds: Option<Grounds>,
     /// The last failure of an act: it is tried four times a second, and told once.
@@ -218,7 +216,6 @@ impl Seat {
             table,
             errands: Errands::default(),
             measures: Measures::default(),
-            gates: Gates::default(),
             status: None,
             grounds: None,
             told: None,
@@ -228,7 +225,6 @@ impl Seat {
     fn observe(&mut self, name: &str, sight: &Sight, orders: Vec<Order>) -> Observation {
         self.errands.turn_to(&self.plan.canary.hash);
         self.measures.turn_to(&self.plan);
-        self.gates.turn_to(&self.plan.canary.hash);
         Observation {
             now: sight.now,
             table: self.table.clone(),
@@ -237,9 +233,7 @@ impl Seat {
             smoke: self.errands.smoked(),
             checks: self.measures.checked(sight.now),
             orders,
-            gates: self.gates.answered(sight.now),
-            workloads: None,
-            room: None,
+            ..Observation::nothing(sight.now)
         }
     }
 
@@ -278,26 +272,10 @@ impl Seat {
                 self.measures.ask(&self.plan, due);
                 Ok(())
             }
-            Action::Ask {
-                gate,
-                question,
-                intent,
-            } => {
-                let asking = Asking {
-                    plan: &self.plan,
-                    namespace: None,
-                    gate: *gate,
-                    question,
-                    intent,
-                };
-                self.gates.ask(asking, unix_now(), store.key());
-                Ok(())
-            }
-            Action::Hand(_) => Ok(()),
+            Action::Ask { .. } | Action::Hand(_) => Ok(()),
             Action::Record(recorded) => {
                 let decision = &recorded.decision;
                 tracing::info!(service = name, from = %decision.from, to = %decision.to, weight = %decision.weight, "{}", decision.reason);
-                Gates::tell(&self.plan, None, decision, store.key());
                 let kept = store.record(name, &recorded.explained());
                 kept.map_err(|e| format!("a decision is not in the history: {e}"))
             }

@@ -1,4 +1,0 @@
-//! The adapter for a cluster.
-#![allow(dead_code)]
-
-mod lease;
