@@ -1,9 +1,11 @@
 //! What can be typed: every command, flag and default, with the words of `--help`.
 
+mod control;
 mod look;
 mod planes;
 mod study;
 
+pub use control::ControllerArgs;
 pub use look::{ExplainArgs, ReplayArgs};
 pub use planes::{ClusterArgs, ProxyArgs};
 pub use study::{PlanArgs, Reference, SimulateArgs};
@@ -39,6 +41,10 @@ pub enum Command {
     Run(RunArgs),
     /// Run the data plane alone, from a watched file or in front of a Service of a cluster
     Proxy(ProxyArgs),
+    /// Run the control plane of a cluster
+    Controller(ControllerArgs),
+    /// Print the CustomResourceDefinition of `Rollout`, for `kubectl apply -f -`
+    Crd,
     /// Run the story's little application: `GET /` answers `version: v1.0.0`
     App(AppArgs),
     /// Ask a URL again and again, and show which version answers

@@ -7,7 +7,10 @@ use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::Subscriber
 
 /// Starts logging at the level asked for. The long-running planes say what they do without being asked.
 pub fn start(cli: &Cli) {
-    let spoken = matches!(cli.command, Command::Run(_) | Command::Proxy(_));
+    let spoken = matches!(
+        cli.command,
+        Command::Run(_) | Command::Proxy(_) | Command::Controller(_)
+    );
     let level = cli.log.unwrap_or(if spoken { Level::INFO } else { Level::WARN });
     if matches!(cli.command, Command::Demo(_)) && cli.log.is_none() {
         // The demo tells its story itself; a log line would tear the live view.

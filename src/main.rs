@@ -5,6 +5,8 @@
 mod app;
 mod calls;
 mod cli;
+mod control;
+mod crd;
 mod demo;
 mod explain;
 mod fail;
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::main(&args),
         Command::Run(args) => run::main(&args),
         Command::Proxy(args) => plane::main(&args),
+        Command::Controller(args) => control::main(&args),
+        Command::Crd => crd::main(),
         Command::App(args) => app::main(&args),
         Command::Ping(args) => ping::main(&args),
         Command::Plan(args) => plan::main(&args),
