@@ -1,11 +1,16 @@
 //! Every behaviour of the API that Serin relies on: each is one test that runs on the stand-in, and on a real cluster
 //! where `SERIN_CLUSTER_KUBECONFIG` or `KUBECONFIG` names one.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)] // a test that panics has found something
 
 use cluster::api::{Options, Server};
 use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
+    PostParams, Preconditions, WatchEvent, WatchParams,
+};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::json;
@@ -299,4 +304,220 @@ async fn appliers_share_a_list_by_its_keys() {
         Some(2),
         "the first applier takes nothing from the second"
     );
+}
+
+/// Waits until the condition holds: a real server's policies and definitions take a second or two.
+async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    for _ in 0..100 {
+        if let Some(found) = look().await {
+            return found;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("{what}: not within 10 s")
+}
+
+#[tokio::test]
+async fn a_started_pod_dies_slowly_and_goes_with_grace_zero() {
+    let client = client().await;
+    let api: Api<Pod> = Api::namespaced(client.clone(), &space(&client).await);
+    let pod: Pod = from(
+        json!({"metadata": {"name": "p"}, "spec": {"nodeName": "nowhere", "containers": [{"name": "a", "image": "a:1"}]}}),
+    );
+    let made = api.create(&PostParams::default(), &pod).await.unwrap();
+    api.delete("p", &DeleteParams::default().grace_period(20))
+        .await
+        .unwrap();
+    let dying = api.get("p").await.unwrap().metadata;
+    assert!(dying.deletion_timestamp.is_some());
+    assert_eq!(dying.deletion_grace_period_seconds, Some(20));
+    let other = DeleteParams::default()
+        .grace_period(0)
+        .preconditions(Preconditions {
+            uid: Some("other".into()),
+            resource_version: None,
+        });
+    assert_eq!(code(api.delete("p", &other).await.unwrap_err()), 409);
+    let end = DeleteParams::default()
+        .grace_period(0)
+        .preconditions(Preconditions {
+            uid: made.metadata.uid,
+            resource_version: None,
+        });
+    api.delete("p", &end).await.unwrap();
+    assert_eq!(code(api.get("p").await.unwrap_err()), 404);
+}
+
+#[tokio::test]
+async fn a_finalizer_keeps_an_object_until_it_is_taken_off() {
+    let client = client().await;
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), &space(&client).await);
+    let map: ConfigMap = from(json!({"metadata": {"name": "m", "finalizers": ["serin.dev/traffic"]}}));
+    api.create(&PostParams::default(), &map).await.unwrap();
+    api.delete("m", &DeleteParams::default()).await.unwrap();
+    assert!(api.get("m").await.unwrap().metadata.deletion_timestamp.is_some());
+    api.patch(
+        "m",
+        &PatchParams::default(),
+        &Patch::Merge(json!({"metadata": {"finalizers": null}})),
+    )
+    .await
+    .unwrap();
+    assert_eq!(code(api.get("m").await.unwrap_err()), 404);
+}
+
+#[tokio::test]
+async fn what_an_object_owned_goes_after_it() {
+    let client = client().await;
+    if std::env::var_os("SERIN_CLUSTER_KUBECONFIG")
+        .or_else(|| std::env::var_os("KUBECONFIG"))
+        .is_some()
+    {
+        println!("SKIPPED: a control plane may run without its garbage collector");
+        return;
+    }
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), &space(&client).await);
+    let owner = api
+        .create(
+            &PostParams::default(),
+            &from(json!({"metadata": {"name": "owner"}})),
+        )
+        .await
+        .unwrap();
+    let owned = json!({"metadata": {"name": "owned", "ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.metadata.uid}]}});
+    api.create(&PostParams::default(), &from(owned.clone()))
+        .await
+        .unwrap();
+    api.delete("owner", &DeleteParams::background()).await.unwrap();
+    until("owned goes", || async {
+        api.get_opt("owned").await.unwrap().is_none().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_endpoint_is_never_the_readers_own_machine() {
+    let client = client().await;
+    let api: Api<EndpointSlice> = Api::namespaced(client.clone(), &space(&client).await);
+    let slice = |address: &str| {
+        from(
+            json!({"metadata": {"generateName": "s-"}, "addressType": "IPv4", "endpoints": [{"addresses": [address]}], "ports": []}),
+        )
+    };
+    for refused in ["127.0.0.1", "169.254.1.1", "224.0.0.1", "0.0.0.0"] {
+        assert_eq!(
+            code(
+                api.create(&PostParams::default(), &slice(refused))
+                    .await
+                    .unwrap_err()
+            ),
+            422,
+            "{refused}"
+        );
+    }
+    for taken in ["10.0.0.1", "198.18.0.1", "100.64.0.1", "192.0.2.1"] {
+        api.create(&PostParams::default(), &slice(taken)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_selector_never_changes_and_fits_its_template() {
+    let client = client().await;
+    let api: Api<Deployment> = Api::namespaced(client.clone(), &space(&client).await);
+    api.create(&PostParams::default(), &deployment("d"))
+        .await
+        .unwrap();
+    let labels = json!({"app": "other"});
+    let patch =
+        json!({"spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}}}});
+    let error = api
+        .patch("d", &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("field is immutable"), "{error}");
+    let patch = json!({"spec": {"template": {"metadata": {"labels": labels}}}});
+    let error = api
+        .patch("d", &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("`selector` does not match template `labels`"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn policies_stamp_who_it_was_and_refuse_what_is_wrong() {
+    let client = client().await;
+    let home = space(&client).await;
+    let api: Api<Service> = Api::namespaced(client.clone(), &home);
+    let rules = json!({"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["services"]}]});
+    let here = json!([{"name": "here", "expression": format!("request.namespace == '{home}'")}]);
+    let stamp = from_dynamic(
+        &client,
+        "MutatingAdmissionPolicy",
+        json!({"matchConstraints": rules, "matchConditions": here, "reinvocationPolicy": "Never",
+        "failurePolicy": "Fail", "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression":
+        "Object{metadata: Object.metadata{annotations: {'x/changed-by': request.userInfo.username}}}"}}]}),
+        &home,
+    );
+    let limit = from_dynamic(
+        &client,
+        "ValidatingAdmissionPolicy",
+        json!({"matchConstraints": rules, "matchConditions": here, "validations": [{"message": "a weight is 0 to 100",
+        "expression": "!has(object.metadata.annotations) || !('w' in object.metadata.annotations) || int(object.metadata.annotations['w']) <= 100"}]}),
+        &home,
+    );
+    let bind = from_dynamic(
+        &client,
+        "MutatingAdmissionPolicyBinding",
+        json!({"policyName": home}),
+        &home,
+    );
+    let deny = from_dynamic(
+        &client,
+        "ValidatingAdmissionPolicyBinding",
+        json!({"policyName": home, "validationActions": ["Deny"]}),
+        &home,
+    );
+    for (api, object) in [&stamp, &limit, &bind, &deny] {
+        api.create(&PostParams::default(), object).await.unwrap();
+    }
+    let mut heavy = service("a");
+    heavy.metadata.annotations = Some([("w".to_owned(), "200".to_owned())].into());
+    let dry = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let error = until("the policies bite", || async {
+        api.create(&dry, &heavy)
+            .await
+            .err()
+            .map(|error| error.to_string())
+    })
+    .await;
+    assert!(error.contains("denied request: a weight is 0 to 100"), "{error}");
+    heavy.metadata.annotations = Some([("x/changed-by".to_owned(), "somebody else".to_owned())].into());
+    let stamped = until("the stamp is there", || async {
+        let made = api.create(&dry, &heavy).await.unwrap();
+        made.metadata
+            .annotations
+            .filter(|all| all["x/changed-by"] != "somebody else")
+    });
+    stamped.await;
+    for (api, object) in [&stamp, &limit, &bind, &deny] {
+        api.delete(object.metadata.name.as_deref().unwrap(), &DeleteParams::default())
+            .await
+            .unwrap();
+    }
+}
+
+type Dynamic = (Api<DynamicObject>, DynamicObject);
+
+fn from_dynamic(client: &Client, kind: &str, spec: serde_json::Value, name: &str) -> Dynamic {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind));
+    let object = DynamicObject::new(name, &resource).data(json!({"spec": spec}));
+    (Api::all_with(client.clone(), &resource), object)
 }

@@ -1,4 +1,5 @@
 //! The stand-in's own abilities, which no real cluster has: troubles on demand, the record of calls, tokens of any user.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)] // a test that panics has found something
 
 use cluster::api::{Match, Options, Rule, Server, Trouble};
 use futures_util::{StreamExt, TryStreamExt};
@@ -144,4 +145,33 @@ async fn rights_are_those_that_roles_grant() {
     assert!(refused.contains(wanted), "{refused}");
     let elsewhere: Api<Service> = Api::namespaced(account, "kube-system");
     assert_eq!(code(elsewhere.get("a").await), 403);
+}
+
+#[tokio::test]
+async fn ten_thousand_objects_list_in_pages_at_once() {
+    let server = Server::start(Options::default()).unwrap();
+    let api = maps(&server).await;
+    let made = futures_util::stream::iter(0..10_000).map(|n| {
+        let api = api.clone();
+        async move {
+            api.create(&PostParams::default(), &map(&format!("m{n:05}")))
+                .await
+        }
+    });
+    let made: Vec<_> = made.buffer_unordered(32).try_collect().await.unwrap();
+    assert_eq!(made.len(), 10_000);
+    let begin = Instant::now();
+    let (mut seen, mut token) = (0, None::<String>);
+    loop {
+        let mut params = ListParams::default().limit(500);
+        params.continue_token = token.take();
+        let page = api.list(&params).await.unwrap();
+        seen += page.items.len();
+        match page.metadata.continue_.filter(|next| !next.is_empty()) {
+            Some(next) => token = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(seen, 10_000);
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
 }

@@ -186,7 +186,7 @@ fn holds(entry: &Entry, path: &Path) -> bool {
 }
 
 /// Lays what was sent over what is there.
-fn merge<'a>(kind: Type<'a>, target: &mut Value, patch: &'a Value) {
+pub(super) fn merge<'a>(kind: Type<'a>, target: &mut Value, patch: &'a Value) {
     match (kind.shape(patch), patch) {
         (Shape::Struct | Shape::Map, Value::Object(fields)) => {
             if !target.is_object() {

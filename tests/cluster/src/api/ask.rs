@@ -178,6 +178,10 @@ impl Ask {
 
     /// The body as JSON or YAML.
     pub(super) fn json(&self) -> Result<Value, Failure> {
+        if self.content.contains("protobuf") {
+            let message = "the stand-in reads JSON and YAML, not protobuf: apply a manifest instead";
+            return Err(Failure::new(415, "UnsupportedMediaType", message));
+        }
         if self.content.contains("yaml") {
             let text = String::from_utf8_lossy(&self.body);
             return serde_saphyr::from_str(&text).map_err(|fault| unreadable(&fault.to_string()));

@@ -12,16 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Before an object is checked and stored.
-pub(super) fn before(
-    store: &mut Store,
-    ask: &Ask,
-    old: Option<&Arc<Value>>,
-    new: &mut Value,
-) -> Result<(), Failure> {
+pub(super) fn before(store: &mut Store, ask: &Ask, old: Option<&Arc<Value>>, new: &mut Value) {
     if ask.kind.is("", "services") {
         address(store, old.map(Arc::as_ref), new);
     }
-    Ok(())
 }
 
 /// After an object was stored.

@@ -3,6 +3,7 @@
 //! Only what the contract tests pin may be relied on; they run against a real cluster too.
 
 mod access;
+mod admission;
 mod apply;
 mod ask;
 mod cel;

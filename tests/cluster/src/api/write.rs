@@ -7,7 +7,7 @@ use super::fields;
 use super::kinds::Kind;
 use super::merge;
 use super::store::{Key, Store};
-use super::{clock, delete, effects, events, scale, strategic, validate};
+use super::{admission, clock, delete, effects, events, scale, strategic, validate};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -148,8 +148,10 @@ fn admitted(
     if kind.custom.is_none() {
         defaults::fill(kind, &mut new);
     }
-    effects::before(store, ask, old, &mut new)?;
+    effects::before(store, ask, old, &mut new);
+    admission::mutate(store, ask, old.map(Arc::as_ref), &mut new)?;
     validate::check(ask, old.map(Arc::as_ref), &mut new)?;
+    admission::validate(store, ask, old.map(Arc::as_ref), &new)?;
     fields::updated(ask, old.map(Arc::as_ref), &mut new);
     Ok(new)
 }
