@@ -375,3 +375,20 @@ fn a_wrong_name_is_a_failure_and_no_silence() {
     let nobody = || own_network("no_test_has_this_name", || {});
     assert!(std::panic::catch_unwind(nobody).is_err());
 }
+
+#[test]
+fn kubectl_sees_the_rollout_and_the_logs() {
+    own_network("kubectl_sees_the_rollout_and_the_logs", || {
+        let world = world();
+        world.story(&stable(2));
+        let told = world.kubectl(&["rollout", "status", "deployment/server", "--timeout=10s"]);
+        assert!(told.contains("successfully rolled out"), "{told}");
+        let pod = world.pods("app=echo")[0].name_any();
+        let log = world.kubectl(&["logs", &pod]);
+        assert!(log.contains("v1.0.0 listens on"), "{log}");
+        world.kubectl(&["set", "image", "deployment/server", "app=serin:2"]);
+        world.kubectl(&["rollout", "status", "deployment/server", "--timeout=10s"]);
+        let history = world.kubectl(&["rollout", "history", "deployment/server"]);
+        assert!(history.lines().any(|l| l.starts_with('2')), "{history}");
+    });
+}

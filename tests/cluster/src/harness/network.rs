@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::mpsc,
     time::Duration,
 };
@@ -45,7 +45,22 @@ pub fn own_network(test: &str, body: impl FnOnce()) {
 /// Runs the test inside and passes its output on, line by line.
 fn inner(test: &str) -> Vec<String> {
     let (reader, writer) = std::io::pipe().unwrap();
-    let both = writer.try_clone().unwrap();
+    let child = command(test)
+        .stdin(Stdio::null())
+        .stderr(writer.try_clone().unwrap())
+        .stdout(writer)
+        .spawn()
+        .unwrap_or_else(|e| panic!("cannot run unshare: {e}; {REMEDY}"));
+    let (done, ended) = mpsc::channel::<()>();
+    let guard = std::thread::spawn(move || guard(child, &ended));
+    let lines = BufReader::new(reader).lines().map_while(Result::ok);
+    let output: Vec<String> = lines.inspect(|line| println!("{line}")).collect();
+    drop(done);
+    assert!(!guard.join().unwrap_or(true), "{test} took longer than {LIMIT:?}");
+    output
+}
+
+fn command(test: &str) -> Command {
     let mut command = Command::new("unshare");
     command
         .args([
@@ -66,29 +81,18 @@ fn inner(test: &str) -> Vec<String> {
             "--nocapture",
             "--test-threads=1",
         ])
-        .env(INSIDE, test)
-        .stdin(Stdio::null())
-        .stdout(writer)
-        .stderr(both);
-    let mut child = command
-        .spawn()
-        .unwrap_or_else(|e| panic!("cannot run unshare: {e}; {REMEDY}"));
-    // The command holds the pipe's other end: reading would never end.
-    drop(command);
-    let (done, ended) = mpsc::channel::<()>();
-    let guard = std::thread::spawn(move || {
-        let late = ended
-            .recv_timeout(LIMIT)
-            .is_err_and(|e| e == mpsc::RecvTimeoutError::Timeout);
-        if late {
-            let _ = child.kill();
-        }
-        let _ = child.wait();
-        late
-    });
-    let lines = BufReader::new(reader).lines().map_while(Result::ok);
-    let output: Vec<String> = lines.inspect(|line| println!("{line}")).collect();
-    drop(done);
-    assert!(!guard.join().unwrap_or(true), "{test} took longer than {LIMIT:?}");
-    output
+        .env(INSIDE, test);
+    command
+}
+
+/// Ends the inner process at the limit; whether it had to.
+fn guard(mut child: Child, ended: &mpsc::Receiver<()>) -> bool {
+    let late = ended
+        .recv_timeout(LIMIT)
+        .is_err_and(|e| e == mpsc::RecvTimeoutError::Timeout);
+    if late {
+        let _ = child.kill();
+    }
+    let _ = child.wait();
+    late
 }

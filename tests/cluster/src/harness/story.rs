@@ -154,34 +154,37 @@ spec:
 }
 
 fn proxies(replicas: usize) -> String {
-    format!(
-        "
+    PROXIES.replace("REPLICAS", &replicas.to_string())
+}
+
+/// All pods share one loopback: whatever listens does so on its pod's own address, or on a free port.
+const PROXIES: &str = "
 apiVersion: v1
 kind: ServiceAccount
-metadata: {{name: serin-proxy}}
+metadata: {name: serin-proxy}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
-metadata: {{name: serin-proxy}}
+metadata: {name: serin-proxy}
 rules:
-- {{apiGroups: [''], resources: [services], resourceNames: [echo], verbs: [get, list, watch]}}
-- {{apiGroups: [''], resources: [secrets], resourceNames: [serin-evidence], verbs: [get, list, watch]}}
-- {{apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}}
+- {apiGroups: [''], resources: [services], resourceNames: [echo], verbs: [get, list, watch]}
+- {apiGroups: [''], resources: [secrets], resourceNames: [serin-evidence], verbs: [get, list, watch]}
+- {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
-metadata: {{name: serin-proxy}}
-roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: serin-proxy}}
-subjects: [{{kind: ServiceAccount, name: serin-proxy}}]
+metadata: {name: serin-proxy}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: serin-proxy}
+subjects: [{kind: ServiceAccount, name: serin-proxy}]
 ---
 apiVersion: apps/v1
 kind: Deployment
-metadata: {{name: echo-front}}
+metadata: {name: echo-front}
 spec:
-  replicas: {replicas}
-  selector: {{matchLabels: {{serin.dev/proxy: echo}}}}
+  replicas: REPLICAS
+  selector: {matchLabels: {serin.dev/proxy: echo}}
   template:
-    metadata: {{labels: {{serin.dev/proxy: echo}}}}
+    metadata: {labels: {serin.dev/proxy: echo}}
     spec:
       serviceAccountName: serin-proxy
       containers:
@@ -192,15 +195,16 @@ spec:
         - --service=echo
         - --listen=$(POD_IP):8080
         - --signals=$(POD_IP):9901
-        - --admin=$(POD_IP):9902
+        - --admin=127.0.0.1:0
+        - --workers=1
+        - --allow-debug
+        - --drain-grace=1s
         env:
-        - {{name: POD_IP, valueFrom: {{fieldRef: {{fieldPath: status.podIP}}}}}}
-        - {{name: POD_NAMESPACE, valueFrom: {{fieldRef: {{fieldPath: metadata.namespace}}}}}}
-        ports: [{{name: http, containerPort: 8080}}, {{name: signals, containerPort: 9901}}]
-        readinessProbe: {{httpGet: {{path: /readyz, port: signals}}, periodSeconds: 1}}
-"
-    )
-}
+        - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+        - {name: POD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
+        ports: [{name: http, containerPort: 8080}, {name: signals, containerPort: 9901}]
+        readinessProbe: {httpGet: {path: /readyz, port: signals}, periodSeconds: 1}
+";
 
 const RIGHTS: &str = "
 apiVersion: v1
@@ -243,7 +247,7 @@ spec:
       containers:
       - name: controller
         image: serin
-        args: [controller, '--listen=$(POD_IP):9903']
+        args: [controller, '--namespace=$(POD_NAMESPACE)', '--listen=$(POD_IP):9903']
         env:
         - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
         - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
