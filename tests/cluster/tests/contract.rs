@@ -200,3 +200,103 @@ async fn lists_come_in_pages_and_watches_go_on_from_there() {
         "{two:?}"
     );
 }
+
+fn weight(name: &str, value: &str) -> Patch<serde_json::Value> {
+    Patch::Apply(
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "annotations": {"serin.dev/canary-weight": value}}}),
+    )
+}
+
+#[tokio::test]
+async fn an_applier_owns_what_it_sent_and_takes_nothing_unless_forced() {
+    let client = client().await;
+    let api: Api<Service> = Api::namespaced(client.clone(), &space(&client).await);
+    api.create(&PostParams::default(), &service("a")).await.unwrap();
+    let serin = PatchParams::apply("serin");
+    api.patch("a", &serin, &weight("a", "5")).await.unwrap();
+    let person = PatchParams {
+        field_manager: Some("kubectl-annotate".into()),
+        ..PatchParams::default()
+    };
+    let merge = Patch::Merge(json!({"metadata": {"annotations": {"serin.dev/canary-weight": "9"}}}));
+    api.patch("a", &person, &merge).await.unwrap();
+    let refused = match api.patch("a", &serin, &weight("a", "7")).await.unwrap_err() {
+        kube::Error::Api(status) => status,
+        other => panic!("{other}"),
+    };
+    assert_eq!(refused.code, 409);
+    assert_eq!(
+        refused.message,
+        "Apply failed with 1 conflict: conflict with \"kubectl-annotate\" using v1: .metadata.annotations.serin.dev/canary-weight"
+    );
+    let cause = &refused.details.unwrap().causes[0];
+    assert_eq!(
+        (cause.reason.as_str(), cause.field.as_str()),
+        (
+            "FieldManagerConflict",
+            ".metadata.annotations.serin.dev/canary-weight"
+        )
+    );
+    let forced = api
+        .patch("a", &serin.clone().force(), &weight("a", "0"))
+        .await
+        .unwrap();
+    assert_eq!(
+        forced.metadata.annotations.unwrap()["serin.dev/canary-weight"],
+        "0"
+    );
+    let again = api.patch("a", &serin, &weight("a", "0")).await.unwrap();
+    assert_eq!(
+        again.metadata.resource_version, forced.metadata.resource_version,
+        "applying the same writes nothing"
+    );
+    let nothing = Patch::Apply(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}}));
+    let bare = api.patch("a", &serin, &nothing).await.unwrap();
+    assert!(
+        bare.metadata.annotations.unwrap_or_default().is_empty(),
+        "what is no longer applied goes"
+    );
+    assert!(bare.spec.unwrap().ports.is_some());
+}
+
+#[tokio::test]
+async fn appliers_share_a_list_by_its_keys() {
+    let client = client().await;
+    let api: Api<Deployment> = Api::namespaced(client.clone(), &space(&client).await);
+    let mut whole = serde_json::to_value(deployment("d")).unwrap();
+    (whole["apiVersion"], whole["kind"]) = (json!("apps/v1"), json!("Deployment"));
+    api.patch("d", &PatchParams::apply("git"), &Patch::Apply(&whole))
+        .await
+        .unwrap();
+    let env = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {"template": {"spec":
+        {"containers": [{"name": "app", "env": [{"name": "X", "value": "1"}]}]}}}});
+    let both = api
+        .patch("d", &PatchParams::apply("serin"), &Patch::Apply(&env))
+        .await
+        .unwrap();
+    let container = &both.spec.unwrap().template.spec.unwrap().containers[0];
+    assert_eq!(
+        (container.image.as_deref(), container.env.as_ref().map(Vec::len)),
+        (Some("app:1"), Some(1))
+    );
+    let other = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {"template": {"spec":
+        {"containers": [{"name": "app", "image": "app:2"}]}}}});
+    let error = api
+        .patch("d", &PatchParams::apply("serin"), &Patch::Apply(&other))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains(".spec.template.spec.containers[name=\"app\"].image"),
+        "{error}"
+    );
+    let back = api
+        .patch("d", &PatchParams::apply("git"), &Patch::Apply(&whole))
+        .await
+        .unwrap();
+    assert_eq!(
+        back.metadata.generation,
+        Some(2),
+        "the first applier takes nothing from the second"
+    );
+}

@@ -167,6 +167,11 @@ impl Ask {
         manager.to_owned()
     }
 
+    /// Whether this is a server-side apply.
+    pub(super) fn applies(&self) -> bool {
+        self.content == "application/apply-patch+yaml"
+    }
+
     pub(super) fn dry(&self) -> bool {
         !self.query.get("dryRun").is_empty()
     }

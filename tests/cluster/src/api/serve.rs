@@ -82,9 +82,9 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
         let failure = Failure::new(401, "Unauthorized", "Unauthorized");
         return Ok(refusal(&failure));
     };
-    let found = discovery::answer(&state.store(), head.uri.path(), header("accept"));
+    let found = discovery::answer(&state.store(), head.uri.path());
     if let Some(found) = found {
-        return Ok(json(200, found));
+        return Ok(json(200, found.to_string()));
     }
     let parsed = Ask::parse(&head, body.to_bytes(), user, &state.store().kinds);
     match parsed {

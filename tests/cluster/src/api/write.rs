@@ -43,7 +43,7 @@ pub(super) fn created(store: &mut Store, ask: &Ask, mut object: Value) -> Result
     if kind.status && !kind.is("", "nodes") {
         drop_field(&mut object, "status");
     }
-    fresh(kind, &mut object);
+    fresh(ask, &mut object);
     let object = admitted(store, ask, None, object)?;
     if ask.dry() {
         return Ok((201, Arc::new(object)));
@@ -71,7 +71,7 @@ pub(super) fn update(store: &mut Store, ask: &Ask) -> Result<Written, Failure> {
 }
 
 pub(super) fn patch(store: &mut Store, ask: &Ask) -> Result<Written, Failure> {
-    if ask.content == "application/apply-patch+yaml" {
+    if ask.applies() {
         return super::apply::apply(store, ask);
     }
     if ask.sub == "scale" {
@@ -118,7 +118,7 @@ pub(super) fn revised(
     let kind = &ask.kind;
     let key = ask.key()?;
     unmoved(kind, &key.1, old, &new)?;
-    carry(old, &mut new)?;
+    carry(ask, old, &mut new);
     let new = part(ask, old, new);
     let mut new = admitted(store, ask, Some(old), new)?;
     if same(old, &new) {
@@ -229,21 +229,23 @@ fn home(store: &Store, kind: &Kind, key: &Key) -> Result<(), Failure> {
 }
 
 /// What every new object gets.
-fn fresh(kind: &Kind, object: &mut Value) {
+fn fresh(ask: &Ask, object: &mut Value) {
     let metadata = &mut object["metadata"];
     for ours in [
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
         "resourceVersion",
         "selfLink",
-        "managedFields",
     ] {
         drop_field(metadata, ours);
+    }
+    if !ask.applies() {
+        drop_field(metadata, "managedFields");
     }
     metadata["uid"] = effects::uid().into();
     metadata["creationTimestamp"] = clock::now().into();
     drop_field(metadata, "generation");
-    if kind.counts_generations() {
+    if ask.kind.counts_generations() {
         metadata["generation"] = 1.into();
     }
 }
@@ -271,12 +273,12 @@ fn unmoved(kind: &Kind, name: &str, old: &Value, new: &Value) -> Result<(), Fail
 }
 
 /// The server's own metadata stays as it was.
-fn carry(old: &Value, new: &mut Value) -> Result<(), Failure> {
+fn carry(ask: &Ask, old: &Value, new: &mut Value) {
     if !new["metadata"].is_object() {
         new["metadata"] = json!({});
     }
     let Some(metadata) = new["metadata"].as_object_mut() else {
-        return Ok(());
+        return;
     };
     for &field in OURS {
         match old["metadata"].get(field) {
@@ -284,6 +286,15 @@ fn carry(old: &Value, new: &mut Value) -> Result<(), Failure> {
             None => metadata.remove(field),
         };
     }
+    if !ask.applies() {
+        books(old, metadata);
+    }
+    metadata.retain(|_, value| !value.is_null());
+    (new["apiVersion"], new["kind"]) = (old["apiVersion"].clone(), old["kind"].clone());
+}
+
+/// Books that the caller sent are not believed; an empty list of them resets them.
+fn books(old: &Value, metadata: &mut Map<String, Value>) {
     let reset = metadata
         .get("managedFields")
         .is_some_and(|entries| entries == &json!([{}]) || entries == &json!([]));
@@ -291,9 +302,6 @@ fn carry(old: &Value, new: &mut Value) -> Result<(), Failure> {
         Some(entries) => metadata.insert("managedFields".into(), entries.clone()),
         None => metadata.remove("managedFields"),
     };
-    metadata.retain(|_, value| !value.is_null());
-    (new["apiVersion"], new["kind"]) = (old["apiVersion"].clone(), old["kind"].clone());
-    Ok(())
 }
 
 /// The part of the object that the endpoint may write: `/status` the status, the main one all else.
@@ -302,6 +310,7 @@ pub(super) fn part(ask: &Ask, old: &Value, mut new: Value) -> Value {
         "status" => {
             let mut kept = old.clone();
             replace_field(&mut kept, "status", new.get("status"));
+            kept["metadata"]["managedFields"] = new["metadata"]["managedFields"].clone();
             kept
         }
         "" if ask.kind.status => {
