@@ -24,6 +24,7 @@ pub mod handle;
 pub mod headers;
 pub mod listen;
 pub mod meter;
+pub mod page;
 pub mod pool;
 pub mod record;
 pub mod running;

@@ -2,9 +2,8 @@
 
 use crate::{
     admin::refuse,
-    control,
     door::{ByTls, Door},
-    exposition,
+    exposition, page,
     server::{Reply, json},
     shared::Shared,
 };
@@ -70,7 +69,7 @@ impl Signals {
     fn evidence(&self, query: &str) -> Reply {
         let since = query.split('&').find_map(|p| p.strip_prefix("since="));
         match since.map_or(Ok(0), str::parse) {
-            Ok(since) => json(StatusCode::OK, &control::page(&self.shared, since)),
+            Ok(since) => json(StatusCode::OK, &page::of(&self.shared, since)),
             Err(_) => refuse(
                 StatusCode::BAD_REQUEST,
                 "since is not a whole number of seconds; write for example ?since=120".to_owned(),

@@ -108,8 +108,21 @@ async fn follow<K>(what: &str, api: Api<K>, config: watcher::Config, tell: impl 
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let mut stream = pin!(watcher::watcher(api, config));
     let mut trouble = Trouble::new(what);
+    while listen(&api, &config, &tell, &mut trouble).await {}
+}
+
+/// Watches until nobody listens (false), or until only a new list helps (true).
+async fn listen<K>(
+    api: &Api<K>,
+    config: &watcher::Config,
+    tell: &impl Fn(Event<K>) -> bool,
+    trouble: &mut Trouble<'_>,
+) -> bool
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let mut stream = pin!(watcher::watcher(api.clone(), config.clone()));
     while let Some(seen) = stream.next().await {
         match seen {
             Ok(event) => {
@@ -117,12 +130,24 @@ where
                 // Who owns which field is the larger part of many objects, and nothing to us.
                 let event = event.modify(|object| object.managed_fields_mut().clear());
                 if !tell(event) {
-                    return;
+                    return false;
                 }
             }
-            Err(e) => tokio::time::sleep(trouble.pause(&e)).await,
+            Err(e) => {
+                tokio::time::sleep(trouble.pause(&e)).await;
+                if is_lost(&e) {
+                    return true;
+                }
+            }
         }
     }
+    true
+}
+
+/// Whether a watch can never go on from where it was: the version is forgotten (410), or the server, restored from an
+/// older state, has not come to it (504). The stream itself sees this only in a watch that has begun.
+fn is_lost(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if matches!(status.code, 410 | 504))
 }
 
 /// Failures in a row: told once, and answered with growing pauses.

@@ -61,7 +61,7 @@ pub(super) fn review(store: &Store, ask: &Ask) -> Result<Value, Failure> {
 
 impl<'a> Act<'a> {
     fn of(ask: &'a Ask) -> Act<'a> {
-        let name = ask.name.as_deref().unwrap_or_default();
+        let name = ask.name.as_deref().unwrap_or_else(|| selected(ask));
         // Reading a namespace by name is a right within that namespace.
         let space = if ask.kind.is("", "namespaces") {
             name
@@ -76,6 +76,12 @@ impl<'a> Act<'a> {
             name,
         }
     }
+}
+
+/// The one name that a list or a watch selects: a right by resource name covers it, as on a real server.
+fn selected(ask: &Ask) -> &str {
+    let name = ask.query.get("fieldSelector").strip_prefix("metadata.name=");
+    name.filter(|n| !n.contains([',', '='])).unwrap_or_default()
 }
 
 fn joined(resource: &str, sub: &str) -> String {
