@@ -1,8 +1,10 @@
 //! What can be typed: every command, flag and default, with the words of `--help`.
 
+mod cluster;
 mod look;
 mod study;
 
+pub use cluster::{ApproveArgs, DeployArgs, WatchArgs};
 pub use look::{ExplainArgs, ReplayArgs};
 pub use study::{PlanArgs, Reference, SimulateArgs};
 
@@ -63,6 +65,14 @@ pub enum Command {
     Resume(TargetArgs),
     /// Run a version again that was rolled back, with half the alpha and beta
     Retry(TargetArgs),
+    /// Go back to the version before, also after it was promoted
+    Undo(TargetArgs),
+    /// Say yes at a gate
+    Approve(ApproveArgs),
+    /// Release an image in a cluster, and, for a pipeline, wait for how it ends
+    Deploy(DeployArgs),
+    /// Follow a release live
+    Watch(WatchArgs),
 }
 
 /// `serin demo`
@@ -222,12 +232,22 @@ pub enum Output {
     Json,
 }
 
-/// Which running Serin is meant.
+/// Which running Serin is meant: one in a cluster, or one on this machine.
 #[derive(Args)]
+#[command(next_help_heading = "Which Serin")]
 pub struct Where {
-    /// The file that `serin run` was started with: its admin address and token are used
-    #[arg(short, long, default_value = "serin.toml", value_name = "FILE")]
-    pub file: PathBuf,
+    /// In a cluster: the namespace [default: that of the context]
+    #[arg(short, long, value_name = "NS", conflicts_with = "file")]
+    pub namespace: Option<String>,
+    /// In a cluster: the context of the kubeconfig [default: the current one]
+    #[arg(long, value_name = "CONTEXT", conflicts_with = "file")]
+    pub context: Option<String>,
+    /// In a cluster: the kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod's own account]
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    pub kubeconfig: Option<PathBuf>,
+    /// On this machine: the file that `serin run` was started with; its admin address and token are used [default: serin.toml]
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
     /// Admin address, instead of the file's
     #[arg(long, env = "SERIN_ADMIN", value_name = "ADDRESS", requires = "token_file")]
     pub admin: Option<SocketAddr>,

@@ -5,6 +5,7 @@
 mod app;
 mod calls;
 mod cli;
+mod cluster;
 mod demo;
 mod explain;
 mod fail;
@@ -42,6 +43,10 @@ fn main() -> ExitCode {
         Command::Abort(args) => calls::command(&args, controller::contract::release::Command::Abort),
         Command::Pause(args) => calls::command(&args, controller::contract::release::Command::Pause),
         Command::Resume(args) => calls::command(&args, controller::contract::release::Command::Resume),
+        Command::Undo(args) => calls::command(&args, controller::contract::release::Command::Undo),
+        Command::Approve(args) => calls::approve(&args),
+        Command::Deploy(args) => cluster::deploy(&args),
+        Command::Watch(args) => calls::watch(&args),
         Command::Retry(args) => calls::command(&args, controller::contract::release::Command::Retry),
     };
     done.unwrap_or_else(fail::report)
