@@ -4,7 +4,7 @@ mod cluster;
 mod look;
 mod study;
 
-pub use cluster::{ApproveArgs, DeployArgs, WatchArgs};
+pub use cluster::{ApproveArgs, DeployArgs, ManifestArgs, WatchArgs};
 pub use look::{ExplainArgs, ReplayArgs};
 pub use study::{PlanArgs, Reference, SimulateArgs};
 
@@ -73,6 +73,10 @@ pub enum Command {
     Deploy(DeployArgs),
     /// Follow a release live
     Watch(WatchArgs),
+    /// Put proxies in front of the Service of plain manifests
+    Front(ManifestArgs),
+    /// Put a proxy into each pod of plain manifests, as a sidecar
+    Inject(ManifestArgs),
 }
 
 /// `serin demo`

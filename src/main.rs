@@ -12,6 +12,7 @@ mod fail;
 mod figures;
 mod load;
 mod logs;
+mod manifest;
 mod ping;
 mod plan;
 mod plane;
@@ -47,6 +48,8 @@ fn main() -> ExitCode {
         Command::Approve(args) => calls::approve(&args),
         Command::Deploy(args) => cluster::deploy(&args),
         Command::Watch(args) => calls::watch(&args),
+        Command::Front(args) => manifest::main(&args, manifest::Place::Front),
+        Command::Inject(args) => manifest::main(&args, manifest::Place::Sidecar),
         Command::Retry(args) => calls::command(&args, controller::contract::release::Command::Retry),
     };
     done.unwrap_or_else(fail::report)

@@ -89,6 +89,9 @@ pub struct ManifestArgs {
     /// The image with Serin in it
     #[arg(long, default_value = "serin:dev", env = "SERIN_IMAGE")]
     pub image: String,
+    /// The namespace of what names none: `kubectl apply -n` must say the same
+    #[arg(short, long, value_name = "NS", default_value = "default")]
+    pub namespace: String,
     /// Give the plain manifests back
     #[arg(long)]
     pub undo: bool,
