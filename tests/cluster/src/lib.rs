@@ -1,2 +1,4 @@
 //! A Kubernetes cluster for Serin's tests.
 #![forbid(unsafe_code)]
+
+pub mod api;

@@ -1,0 +1,302 @@
+//! Every behaviour of the API that Serin relies on: each is one test that runs on the stand-in, and on a real cluster
+//! where `SERIN_CLUSTER_KUBECONFIG` or `KUBECONFIG` names one.
+
+use cluster::api::{Options, Server};
+use futures_util::{StreamExt, TryStreamExt};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::json;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The target that the environment names, else the stand-in that all tests of this program share.
+async fn client() -> Client {
+    let named = std::env::var("SERIN_CLUSTER_KUBECONFIG").or_else(|_| std::env::var("KUBECONFIG"));
+    let kubeconfig = match named {
+        Ok(path) => Kubeconfig::read_from(path).unwrap(),
+        Err(_) => Kubeconfig::from_yaml(&standin().kubeconfig("admin", &["system:masters"])).unwrap(),
+    };
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .unwrap();
+    Client::try_from(config).unwrap()
+}
+
+fn standin() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    SERVER.get_or_init(|| Server::start(Options::default()).unwrap())
+}
+
+/// A namespace of the test's own, never used again.
+async fn space(client: &Client) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let n = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("contract-{}-{n}", std::process::id());
+    let namespace: Namespace = from(json!({"metadata": {"name": name}}));
+    Api::all(client.clone())
+        .create(&PostParams::default(), &namespace)
+        .await
+        .unwrap();
+    name
+}
+
+fn from<K: serde::de::DeserializeOwned>(value: serde_json::Value) -> K {
+    serde_json::from_value(value).unwrap()
+}
+
+fn code(error: kube::Error) -> u16 {
+    match error {
+        kube::Error::Api(status) => status.code,
+        other => panic!("{other}"),
+    }
+}
+
+fn deployment(name: &str) -> Deployment {
+    from(
+        json!({"metadata": {"name": name}, "spec": {"selector": {"matchLabels": {"app": name}}, "template":
+        {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "app", "image": "app:1"}]}}}}),
+    )
+}
+
+fn service(name: &str) -> Service {
+    from(
+        json!({"metadata": {"name": name, "labels": {"app": name}}, "spec": {"selector": {"app": name}, "ports": [{"port": 80}]}}),
+    )
+}
+
+#[tokio::test]
+async fn objects_are_made_read_changed_and_deleted() {
+    let client = client().await;
+    let api: Api<Service> = Api::namespaced(client.clone(), &space(&client).await);
+    let made = api.create(&PostParams::default(), &service("a")).await.unwrap();
+    assert!(made.metadata.uid.is_some() && made.metadata.generation.is_none());
+    let spec = made.spec.clone().unwrap();
+    assert!(spec.cluster_ip.is_some_and(|ip| !ip.is_empty()));
+    assert_eq!(
+        code(
+            api.create(&PostParams::default(), &service("a"))
+                .await
+                .unwrap_err()
+        ),
+        409
+    );
+    let patch = json!({"metadata": {"annotations": {"serin.dev/canary-weight": "5"}}});
+    let patched = api
+        .patch("a", &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .unwrap();
+    assert_ne!(patched.metadata.resource_version, made.metadata.resource_version);
+    let again = api
+        .patch("a", &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .unwrap();
+    assert_eq!(
+        again.metadata.resource_version, patched.metadata.resource_version,
+        "a patch that changes nothing writes nothing"
+    );
+    assert_eq!(
+        code(api.replace("a", &PostParams::default(), &made).await.unwrap_err()),
+        409,
+        "stale"
+    );
+    api.delete("a", &DeleteParams::default()).await.unwrap();
+    assert_eq!(code(api.get("a").await.unwrap_err()), 404);
+}
+
+#[tokio::test]
+async fn generations_count_specs_and_status_has_its_own_way() {
+    let client = client().await;
+    let api: Api<Deployment> = Api::namespaced(client.clone(), &space(&client).await);
+    let made = api
+        .create(&PostParams::default(), &deployment("d"))
+        .await
+        .unwrap();
+    assert_eq!(made.metadata.generation, Some(1));
+    assert_eq!(
+        made.spec.as_ref().and_then(|spec| spec.progress_deadline_seconds),
+        Some(600)
+    );
+    let status = json!({"status": {"replicas": 1, "readyReplicas": 1}, "spec": {"replicas": 7}});
+    let kept = api
+        .patch("d", &PatchParams::default(), &Patch::Merge(&status))
+        .await
+        .unwrap();
+    assert_eq!(
+        (
+            kept.metadata.generation,
+            kept.status.and_then(|s| s.ready_replicas)
+        ),
+        (Some(2), None)
+    );
+    let told = api
+        .patch_status(
+            "d",
+            &PatchParams::default(),
+            &Patch::Merge(&json!({"status": {"replicas": 1}, "spec": {"replicas": 9}})),
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        (told.metadata.generation, told.status.and_then(|s| s.replicas)),
+        (Some(2), Some(1))
+    );
+    assert_eq!(told.spec.and_then(|spec| spec.replicas), Some(7));
+}
+
+#[tokio::test]
+async fn lists_come_in_pages_and_watches_go_on_from_there() {
+    let client = client().await;
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), &space(&client).await);
+    for n in 0..5 {
+        let map: ConfigMap =
+            from(json!({"metadata": {"name": format!("m{n}"), "labels": {"odd": (n % 2).to_string()}}}));
+        api.create(&PostParams::default(), &map).await.unwrap();
+    }
+    let first = api.list(&ListParams::default().limit(3)).await.unwrap();
+    assert_eq!(
+        (first.items.len(), first.metadata.remaining_item_count),
+        (3, Some(2))
+    );
+    let token = first.metadata.continue_.unwrap();
+    let second = api
+        .list(&ListParams::default().limit(3).continue_token(&token))
+        .await
+        .unwrap();
+    assert_eq!(
+        (
+            second.items.len(),
+            second.metadata.continue_.unwrap_or_default().as_str()
+        ),
+        (2, "")
+    );
+    let odd = api.list(&ListParams::default().labels("odd=1")).await.unwrap();
+    assert_eq!(odd.items.len(), 2);
+    let since = odd.metadata.resource_version.unwrap();
+    let mut watch = api
+        .watch(&WatchParams::default().labels("odd=1").timeout(20), &since)
+        .await
+        .unwrap()
+        .boxed();
+    let relabel = |odd: &str| Patch::Merge(json!({"metadata": {"labels": {"odd": odd}}}));
+    api.patch("m0", &PatchParams::default(), &relabel("1"))
+        .await
+        .unwrap();
+    api.patch("m1", &PatchParams::default(), &relabel("0"))
+        .await
+        .unwrap();
+    let (one, two) = (
+        watch.try_next().await.unwrap().unwrap(),
+        watch.try_next().await.unwrap().unwrap(),
+    );
+    assert!(
+        matches!(&one, WatchEvent::Added(map) if map.metadata.name.as_deref() == Some("m0")),
+        "{one:?}"
+    );
+    assert!(
+        matches!(&two, WatchEvent::Deleted(map) if map.metadata.name.as_deref() == Some("m1")),
+        "{two:?}"
+    );
+}
+
+fn weight(name: &str, value: &str) -> Patch<serde_json::Value> {
+    Patch::Apply(
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "annotations": {"serin.dev/canary-weight": value}}}),
+    )
+}
+
+#[tokio::test]
+async fn an_applier_owns_what_it_sent_and_takes_nothing_unless_forced() {
+    let client = client().await;
+    let api: Api<Service> = Api::namespaced(client.clone(), &space(&client).await);
+    api.create(&PostParams::default(), &service("a")).await.unwrap();
+    let serin = PatchParams::apply("serin");
+    api.patch("a", &serin, &weight("a", "5")).await.unwrap();
+    let person = PatchParams {
+        field_manager: Some("kubectl-annotate".into()),
+        ..PatchParams::default()
+    };
+    let merge = Patch::Merge(json!({"metadata": {"annotations": {"serin.dev/canary-weight": "9"}}}));
+    api.patch("a", &person, &merge).await.unwrap();
+    let refused = match api.patch("a", &serin, &weight("a", "7")).await.unwrap_err() {
+        kube::Error::Api(status) => status,
+        other => panic!("{other}"),
+    };
+    assert_eq!(refused.code, 409);
+    assert_eq!(
+        refused.message,
+        "Apply failed with 1 conflict: conflict with \"kubectl-annotate\" using v1: .metadata.annotations.serin.dev/canary-weight"
+    );
+    let cause = &refused.details.unwrap().causes[0];
+    assert_eq!(
+        (cause.reason.as_str(), cause.field.as_str()),
+        (
+            "FieldManagerConflict",
+            ".metadata.annotations.serin.dev/canary-weight"
+        )
+    );
+    let forced = api
+        .patch("a", &serin.clone().force(), &weight("a", "0"))
+        .await
+        .unwrap();
+    assert_eq!(
+        forced.metadata.annotations.unwrap()["serin.dev/canary-weight"],
+        "0"
+    );
+    let again = api.patch("a", &serin, &weight("a", "0")).await.unwrap();
+    assert_eq!(
+        again.metadata.resource_version, forced.metadata.resource_version,
+        "applying the same writes nothing"
+    );
+    let nothing = Patch::Apply(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}}));
+    let bare = api.patch("a", &serin, &nothing).await.unwrap();
+    assert!(
+        bare.metadata.annotations.unwrap_or_default().is_empty(),
+        "what is no longer applied goes"
+    );
+    assert!(bare.spec.unwrap().ports.is_some());
+}
+
+#[tokio::test]
+async fn appliers_share_a_list_by_its_keys() {
+    let client = client().await;
+    let api: Api<Deployment> = Api::namespaced(client.clone(), &space(&client).await);
+    let mut whole = serde_json::to_value(deployment("d")).unwrap();
+    (whole["apiVersion"], whole["kind"]) = (json!("apps/v1"), json!("Deployment"));
+    api.patch("d", &PatchParams::apply("git"), &Patch::Apply(&whole))
+        .await
+        .unwrap();
+    let env = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {"template": {"spec":
+        {"containers": [{"name": "app", "env": [{"name": "X", "value": "1"}]}]}}}});
+    let both = api
+        .patch("d", &PatchParams::apply("serin"), &Patch::Apply(&env))
+        .await
+        .unwrap();
+    let container = &both.spec.unwrap().template.spec.unwrap().containers[0];
+    assert_eq!(
+        (container.image.as_deref(), container.env.as_ref().map(Vec::len)),
+        (Some("app:1"), Some(1))
+    );
+    let other = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {"template": {"spec":
+        {"containers": [{"name": "app", "image": "app:2"}]}}}});
+    let error = api
+        .patch("d", &PatchParams::apply("serin"), &Patch::Apply(&other))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains(".spec.template.spec.containers[name=\"app\"].image"),
+        "{error}"
+    );
+    let back = api
+        .patch("d", &PatchParams::apply("git"), &Patch::Apply(&whole))
+        .await
+        .unwrap();
+    assert_eq!(
+        back.metadata.generation,
+        Some(2),
+        "the first applier takes nothing from the second"
+    );
+}
