@@ -166,7 +166,7 @@ mod tests {
         let figures = json!({"stable": {"requests": 0, "bad": 0}, "canary": {"requests": 0, "bad": 0},
             "logRollback": 0.0, "rollbackAt": 0.0, "logPromote": 0.0, "promoteAt": 0.0});
         json!({"number": number, "at": 1.0, "version": "v2", "release": release, "from": "Shifting", "to": to,
-            "weight": "0", "reason": format!("{to} because"), "by": "serin-controller", "figures": figures})
+            "weight": {"weight": "0", "total": 100}, "reason": format!("{to} because"), "by": "serin-controller", "figures": figures})
     }
 
     fn at(phase: &str, image: &str, release: &str, decisions: Vec<Value>) -> Rollout {

@@ -157,7 +157,7 @@ mod tests {
             "figures": {"stable": {"requests": 9000, "bad": 1}, "canary": {"requests": 812, "bad": 3},
                 "logRollback": 1.0, "rollbackAt": 4.6, "logPromote": 1.0, "promoteAt": 3.0},
             "decisions": [
-                {"number": 1, "at": 10.0, "version": "v2", "release": "h", "from": "Idle", "to": "Starting", "weight": "0",
+                {"number": 1, "at": 10.0, "version": "v2", "release": "h", "from": "Idle", "to": "Starting", "weight": {"weight": "0", "total": 100},
                  "reason": "v2 appeared", "by": "serin-controller",
                  "figures": {"stable": {"requests": 0, "bad": 0}, "canary": {"requests": 0, "bad": 0},
                     "logRollback": 0.0, "rollbackAt": 0.0, "logPromote": 0.0, "promoteAt": 0.0}}
