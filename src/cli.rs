@@ -8,7 +8,7 @@ pub use cluster::{ApproveArgs, DeployArgs, ManifestArgs, WatchArgs};
 pub use look::{ExplainArgs, ReplayArgs};
 pub use study::{PlanArgs, Reference, SimulateArgs};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use proxy::contract::Span;
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -28,6 +28,17 @@ pub struct Cli {
     /// How much to log on standard error: error, warn, info, debug or trace [default: info for run and proxy, else warn]
     #[arg(long, global = true, env = "SERIN_LOG", value_name = "LEVEL")]
     pub log: Option<tracing::Level>,
+}
+
+impl Cli {
+    /// What was typed; as `kubectl serin` its help says so.
+    pub fn read() -> Cli {
+        let mut command = Cli::command();
+        if cluster::is_plugin() {
+            command = command.name("kubectl-serin").bin_name("kubectl serin");
+        }
+        Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|e| e.exit())
+    }
 }
 
 /// The modes.
@@ -311,7 +322,6 @@ pub struct TargetArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -21,12 +21,11 @@ mod run;
 mod simulate;
 mod view;
 
-use clap::Parser;
 use cli::{Cli, Command};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     logs::start(&cli);
     let done = match cli.command {
         Command::Demo(args) => demo::main(&args),

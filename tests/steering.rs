@@ -300,3 +300,44 @@ fn a_pipeline_knows_how_its_release_has_ended() {
         "{why}"
     );
 }
+
+#[test]
+fn an_api_server_takes_everything_that_people_apply() {
+    let world = World::empty();
+    for folder in [
+        "crd",
+        "controller",
+        "controller-namespaced",
+        "overlays/sidecar",
+        "example",
+        "policies",
+        "policies/change-cause",
+    ] {
+        let said = world.kubectl(&["apply", "-k", &manifest(folder)]);
+        assert!(!said.is_empty(), "{folder}");
+    }
+    let file = world.scratch.path("app.yaml");
+    fs::write(&file, world.kubectl(&["kustomize", &manifest("app")])).unwrap();
+    for command in ["front", "inject"] {
+        let made = world.serin(&[command, "-f", file.to_str().unwrap()]);
+        assert!(made.status.success(), "{}", stderr(&made));
+        let out = world.scratch.path("out.yaml");
+        fs::write(&out, stdout(&made)).unwrap();
+        world.kubectl(&["apply", "-f", out.to_str().unwrap()]);
+    }
+}
+
+#[test]
+fn as_a_plugin_it_calls_itself_so() {
+    let world = Scratch::new();
+    let plugin = world.path("kubectl-serin");
+    fs::copy(env!("CARGO_BIN_EXE_serin"), &plugin).unwrap();
+    let help = stdout(&Command::new(&plugin).arg("--help").output().unwrap());
+    assert!(help.contains("Usage: kubectl serin"), "{help}");
+    let none = Command::new(&plugin)
+        .arg("status")
+        .env("KUBECONFIG", world.path("none"))
+        .output()
+        .unwrap();
+    assert!(stderr(&none).contains("no cluster is known"), "{}", stderr(&none));
+}
