@@ -2,7 +2,8 @@
 
 use crate::{
     app::local_runtime,
-    cli::{Output, StatusArgs, TargetArgs, WeightArgs, Where},
+    cli::{ApproveArgs, Output, StatusArgs, TargetArgs, WatchArgs, WeightArgs, Where},
+    cluster,
     fail::Failure,
     plane, view,
 };
@@ -17,7 +18,7 @@ use proxy::contract::{
 };
 use serde::de::DeserializeOwned;
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     net::SocketAddr,
     process::ExitCode,
     time::Duration,
@@ -25,11 +26,16 @@ use std::{
 
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often `serin watch` looks.
+const GLANCE: Duration = Duration::from_millis(500);
 /// Most of an answer that is read.
 const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 
 /// `serin status`
 pub fn status(args: &StatusArgs) -> Result<ExitCode, Failure> {
+    if args.at.is_cluster() {
+        return cluster::status(args);
+    }
     let admin = Admin::find(&args.at)?;
     let all: Vec<Status> = match &args.name {
         Some(name) => vec![admin.get(&format!("/rollouts/{}", segment(name)?))?],
@@ -44,9 +50,45 @@ pub fn status(args: &StatusArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `serin promote`, `abort`, `pause`, `resume`, `retry`
+/// `serin promote`, `abort`, `pause`, `resume`, `retry`, `undo`
 pub fn command(args: &TargetArgs, command: Command) -> Result<ExitCode, Failure> {
-    give(&args.at, &args.name, &command, args.cause.as_deref())
+    order(&args.at, &args.name, command, args.cause.as_deref())
+}
+
+/// `serin approve`
+pub fn approve(args: &ApproveArgs) -> Result<ExitCode, Failure> {
+    let command = Command::Approve(args.gate.clone());
+    order(&args.at, &args.name, command, args.cause.as_deref())
+}
+
+fn order(at: &Where, name: &str, command: Command, cause: Option<&str>) -> Result<ExitCode, Failure> {
+    match at.is_cluster() {
+        true => cluster::command(at, name, command, cause),
+        false => give(at, name, &command, cause),
+    }
+}
+
+/// `serin watch`, until it is interrupted.
+pub fn watch(args: &WatchArgs) -> Result<ExitCode, Failure> {
+    if args.at.is_cluster() {
+        return cluster::watch(args);
+    }
+    let is_plain = args.plain || !io::stdout().is_terminal();
+    let path = format!("/rollouts/{}", segment(&args.name)?);
+    let mut last = String::new();
+    loop {
+        let status: Status = Admin::find(&args.at)?.get(&path)?;
+        let text = if is_plain {
+            view::table(&[status])
+        } else {
+            view::live(&view::detail(&status))
+        };
+        if text != last {
+            print_text(&text);
+            last = text;
+        }
+        std::thread::sleep(GLANCE);
+    }
 }
 
 /// `serin weight`
@@ -57,6 +99,9 @@ pub fn weight(args: &WeightArgs) -> Result<ExitCode, Failure> {
             proxy::contract::fault::listing(&faults)
         ))
     })?;
+    if args.at.is_cluster() {
+        return cluster::weight(args, split);
+    }
     give(
         &args.at,
         &args.name,
@@ -115,7 +160,7 @@ impl Admin {
                 token: plane::read_token(file)?,
             });
         }
-        let place = plane::Place::of_file(&at.file)?;
+        let place = plane::Place::of_file(&at.file())?;
         let file = at.token_file.clone().unwrap_or_else(|| place.token_file());
         Ok(Admin {
             address: place.admin,

@@ -1,16 +1,18 @@
 //! What can be typed: every command, flag and default, with the words of `--help`.
 
+mod cluster;
 mod control;
 mod look;
 mod planes;
 mod study;
 
+pub use cluster::{ApproveArgs, DeployArgs, ManifestArgs, WatchArgs};
 pub use control::ControllerArgs;
 pub use look::{ExplainArgs, ReplayArgs};
 pub use planes::{ClusterArgs, ProxyArgs};
 pub use study::{PlanArgs, Reference, SimulateArgs};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use proxy::contract::Span;
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -30,6 +32,17 @@ pub struct Cli {
     /// How much to log on standard error: error, warn, info, debug or trace [default: info for run and proxy, else warn]
     #[arg(long, global = true, env = "SERIN_LOG", value_name = "LEVEL")]
     pub log: Option<tracing::Level>,
+}
+
+impl Cli {
+    /// What was typed; as `kubectl serin` its help says so.
+    pub fn read() -> Cli {
+        let mut command = Cli::command();
+        if cluster::is_plugin() {
+            command = command.name("kubectl-serin").bin_name("kubectl serin");
+        }
+        Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|e| e.exit())
+    }
 }
 
 /// The modes.
@@ -71,6 +84,18 @@ pub enum Command {
     Resume(TargetArgs),
     /// Run a version again that was rolled back, with half the alpha and beta
     Retry(TargetArgs),
+    /// Go back to the version before, also after it was promoted
+    Undo(TargetArgs),
+    /// Say yes at a gate
+    Approve(ApproveArgs),
+    /// Release an image in a cluster, and, for a pipeline, wait for how it ends
+    Deploy(DeployArgs),
+    /// Follow a release live
+    Watch(WatchArgs),
+    /// Put proxies in front of the Service of plain manifests
+    Front(ManifestArgs),
+    /// Put a proxy into each pod of plain manifests, as a sidecar
+    Inject(ManifestArgs),
 }
 
 /// `serin demo`
@@ -213,12 +238,22 @@ pub enum Output {
     Json,
 }
 
-/// Which running Serin is meant.
+/// Which running Serin is meant: one in a cluster, or one on this machine.
 #[derive(Args)]
+#[command(next_help_heading = "Which Serin")]
 pub struct Where {
-    /// The file that `serin run` was started with: its admin address and token are used
-    #[arg(short, long, default_value = "serin.toml", value_name = "FILE")]
-    pub file: PathBuf,
+    /// In a cluster: the namespace [default: that of the context]
+    #[arg(short, long, value_name = "NS", conflicts_with = "file")]
+    pub namespace: Option<String>,
+    /// In a cluster: the context of the kubeconfig [default: the current one]
+    #[arg(long, value_name = "CONTEXT", conflicts_with = "file")]
+    pub context: Option<String>,
+    /// In a cluster: the kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod's own account]
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    pub kubeconfig: Option<PathBuf>,
+    /// On this machine: the file that `serin run` was started with; its admin address and token are used [default: serin.toml]
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
     /// Admin address, instead of the file's
     #[arg(long, env = "SERIN_ADMIN", value_name = "ADDRESS", requires = "token_file")]
     pub admin: Option<SocketAddr>,
@@ -278,7 +313,6 @@ pub struct TargetArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -7,6 +7,7 @@ mod parts;
 use crate::{
     calls::{Admin, print_json, print_text, segment},
     cli::{ExplainArgs, Output},
+    cluster,
     fail::Failure,
 };
 use proxy::contract::{
@@ -33,6 +34,9 @@ pub struct Account {
 
 /// `serin explain`
 pub fn main(args: &ExplainArgs) -> Result<ExitCode, Failure> {
+    if args.at.is_cluster() {
+        return cluster::explain(args);
+    }
     let admin = Admin::find(&args.at)?;
     let status = release(&admin, args.name.as_deref())?;
     let account = account(&admin, status, args.decision.as_deref())?;

@@ -5,6 +5,7 @@
 mod app;
 mod calls;
 mod cli;
+mod cluster;
 mod control;
 mod crd;
 mod demo;
@@ -13,6 +14,7 @@ mod fail;
 mod figures;
 mod load;
 mod logs;
+mod manifest;
 mod ping;
 mod plan;
 mod plane;
@@ -21,12 +23,11 @@ mod run;
 mod simulate;
 mod view;
 
-use clap::Parser;
 use cli::{Cli, Command};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     logs::start(&cli);
     let done = match cli.command {
         Command::Demo(args) => demo::main(&args),
@@ -46,6 +47,12 @@ fn main() -> ExitCode {
         Command::Abort(args) => calls::command(&args, controller::contract::release::Command::Abort),
         Command::Pause(args) => calls::command(&args, controller::contract::release::Command::Pause),
         Command::Resume(args) => calls::command(&args, controller::contract::release::Command::Resume),
+        Command::Undo(args) => calls::command(&args, controller::contract::release::Command::Undo),
+        Command::Approve(args) => calls::approve(&args),
+        Command::Deploy(args) => cluster::deploy(&args),
+        Command::Watch(args) => calls::watch(&args),
+        Command::Front(args) => manifest::main(&args, manifest::Place::Front),
+        Command::Inject(args) => manifest::main(&args, manifest::Place::Sidecar),
         Command::Retry(args) => calls::command(&args, controller::contract::release::Command::Retry),
     };
     done.unwrap_or_else(fail::report)

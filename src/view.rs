@@ -6,24 +6,41 @@ use std::fmt::Write;
 /// Width of an evidence bar.
 const BAR: usize = 24;
 
+/// Puts the cursor into the corner of an empty terminal.
+const EMPTY: &str = "\x1b[H\x1b[2J";
+
+/// A page that takes the place of what the terminal shows.
+pub fn live(page: &str) -> String {
+    format!("{EMPTY}{page}")
+}
+
 /// One line a release.
 pub fn table(all: &[Status]) -> String {
     if all.is_empty() {
         return "no service is configured\n".into();
     }
     let rows: Vec<[String; 5]> = all.iter().map(row).collect();
-    let heads = ["NAME", "PHASE", "WEIGHT", "VERDICT", "REASON"].map(str::to_owned);
-    let widths: [usize; 5] = std::array::from_fn(|i| {
+    columns(["NAME", "PHASE", "WEIGHT", "VERDICT", "REASON"], &rows)
+}
+
+/// Heads and rows, each column as wide as its widest cell.
+pub fn columns<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> String {
+    let heads = heads.map(str::to_owned);
+    let widths: [usize; N] = std::array::from_fn(|i| {
         rows.iter()
             .chain([&heads])
             .map(|r| r[i].chars().count())
             .max()
             .unwrap_or(0)
     });
-    [heads].iter().chain(&rows).map(|r| line(r, &widths)).collect()
+    [&heads]
+        .into_iter()
+        .chain(rows)
+        .map(|r| line(r, &widths))
+        .collect()
 }
 
-fn line(cells: &[String; 5], widths: &[usize; 5]) -> String {
+fn line<const N: usize>(cells: &[String; N], widths: &[usize; N]) -> String {
     let padded: Vec<_> = cells
         .iter()
         .zip(widths)
