@@ -5,7 +5,11 @@
 use crate::{cli::AppArgs, fail::Failure};
 use http_body_util::Full;
 use hyper::{
-    Request, Response, StatusCode, body::Bytes, body::Incoming, server::conn::http1, service::service_fn,
+    Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{CONNECTION, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -14,11 +18,18 @@ use std::{
     convert::Infallible,
     future,
     net::SocketAddr,
+    pin::pin,
     process::ExitCode,
     rc::Rc,
     time::{Duration, Instant},
 };
-use tokio::net::TcpListener;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+
+/// How long requests under way may take after the drain.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// How one version behaves.
 #[derive(Clone, Debug)]
@@ -50,9 +61,10 @@ pub fn main(args: &AppArgs) -> Result<ExitCode, Failure> {
     local_runtime()?.block_on(async {
         let listener = bind(args.listen).await?;
         println!("{} listens on http://{}", behaviour.version, args.listen);
+        let shared = Shared::new(behaviour);
         tokio::select! {
-            () = serve(listener, behaviour) => {}
-            _ = crate::plane::stop_signal() => {}
+            () = accept(&listener, &shared) => {}
+            () = crate::plane::stop_signal() => drain(listener, &shared, args.drain.duration()).await,
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -65,7 +77,7 @@ pub fn spawn(behaviour: Behaviour) -> Result<SocketAddr, Failure> {
     let address = std_listener.local_addr().map_err(Failure::refused)?;
     on_thread(move || async move {
         if let Ok(listener) = TcpListener::from_std(std_listener) {
-            serve(listener, behaviour).await;
+            accept(&listener, &Shared::new(behaviour)).await;
         }
     });
     Ok(address)
@@ -99,30 +111,46 @@ struct Shared {
     behaviour: Behaviour,
     random: RefCell<SmallRng>,
     first: Cell<Option<Instant>>,
+    /// Answers tell their clients to come no more on this connection.
+    leaving: Cell<bool>,
+    /// True closes what is idle; each connection holds a receiver.
+    closing: watch::Sender<bool>,
 }
 
-async fn serve(listener: TcpListener, behaviour: Behaviour) {
-    let random = RefCell::new(SmallRng::seed_from_u64(behaviour.seed));
-    let shared = Rc::new(Shared {
-        behaviour,
-        random,
-        first: Cell::new(None),
-    });
+/// After a stop signal: news of the end needs time to reach all clients, so new connections are served meanwhile; then
+/// what is under way ends, unless it hangs.
+async fn drain(listener: TcpListener, shared: &Rc<Shared>, time: Duration) {
+    shared.leaving.set(true);
+    let _ = tokio::time::timeout(time, accept(&listener, shared)).await;
+    drop(listener);
+    shared.closing.send_replace(true);
+    let _ = tokio::time::timeout(LAST_ANSWERS, shared.closing.closed()).await;
+}
+
+async fn accept(listener: &TcpListener, shared: &Rc<Shared>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let shared = shared.clone();
-        tokio::task::spawn_local(async move {
-            let service = service_fn(move |request| answer(shared.clone(), request));
-            let _ = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-        });
+        tokio::task::spawn_local(converse(stream, shared.clone()));
     }
+}
+
+async fn converse(stream: TcpStream, shared: Rc<Shared>) {
+    let mut closing = shared.closing.subscribe();
+    let service = service_fn(move |request| answer(shared.clone(), request));
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = closing.wait_for(|now| *now) => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
 }
 
 async fn answer(shared: Rc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -144,10 +172,25 @@ async fn answer(shared: Rc<Shared>, request: Request<Incoming>) -> Result<Respon
     };
     let mut response = Response::new(Full::new(Bytes::from(format!("version: {}\n", b.version))));
     *response.status_mut() = status;
+    if shared.leaving.get() {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(response)
 }
 
 impl Shared {
+    fn new(behaviour: Behaviour) -> Rc<Shared> {
+        Rc::new(Shared {
+            random: RefCell::new(SmallRng::seed_from_u64(behaviour.seed)),
+            behaviour,
+            first: Cell::new(None),
+            leaving: Cell::new(false),
+            closing: watch::Sender::new(false),
+        })
+    }
+
     /// Time since the first request.
     fn started(&self) -> Duration {
         let first = self.first.get().unwrap_or_else(Instant::now);

@@ -1,11 +1,15 @@
 //! What can be typed: every command, flag and default, with the words of `--help`.
 
 mod cluster;
+mod control;
 mod look;
+mod planes;
 mod study;
 
 pub use cluster::{ApproveArgs, DeployArgs, ManifestArgs, WatchArgs};
+pub use control::ControllerArgs;
 pub use look::{ExplainArgs, ReplayArgs};
+pub use planes::{ClusterArgs, ProxyArgs};
 pub use study::{PlanArgs, Reference, SimulateArgs};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -48,8 +52,12 @@ pub enum Command {
     Demo(DemoArgs),
     /// Run both planes for real backends given in a file, without Kubernetes
     Run(RunArgs),
-    /// Run the data plane alone, from a watched file
+    /// Run the data plane alone, from a watched file or in front of a Service of a cluster
     Proxy(ProxyArgs),
+    /// Run the control plane of a cluster
+    Controller(ControllerArgs),
+    /// Print the CustomResourceDefinition of `Rollout`, for `kubectl apply -f -`
+    Crd,
     /// Run the story's little application: `GET /` answers `version: v1.0.0`
     App(AppArgs),
     /// Ask a URL again and again, and show which version answers
@@ -156,26 +164,6 @@ pub struct RunArgs {
     pub check: bool,
 }
 
-/// `serin proxy`
-#[derive(Args)]
-#[command(
-    after_help = "Examples:\n  serin proxy -f serin.toml\n  serin proxy -f serin.toml --token-file token --cache table.json"
-)]
-pub struct ProxyArgs {
-    /// The file (TOML); it is watched. Its [controller] and rollout parts are not used here
-    #[arg(short, long, default_value = "serin.toml", value_name = "FILE")]
-    pub file: PathBuf,
-    /// Read the admin token from here; without it one is made in the state folder
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-    /// Keep what admin calls changed here, so that it survives a restart
-    #[arg(long, value_name = "FILE")]
-    pub cache: Option<PathBuf>,
-    /// Worker threads, instead of the file's
-    #[arg(long, value_name = "N")]
-    pub workers: Option<usize>,
-}
-
 /// `serin app`
 #[derive(Args)]
 #[command(
@@ -203,6 +191,9 @@ pub struct AppArgs {
     /// Seed of the faults
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// How long it still serves after SIGTERM, so that its clients learn of its end before it is gone
+    #[arg(long, default_value = "1s")]
+    pub drain: Span,
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -7,13 +7,20 @@ use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::Subscriber
 
 /// Starts logging at the level asked for. The long-running planes say what they do without being asked.
 pub fn start(cli: &Cli) {
-    let spoken = matches!(cli.command, Command::Run(_) | Command::Proxy(_));
+    let spoken = matches!(
+        cli.command,
+        Command::Run(_) | Command::Proxy(_) | Command::Controller(_)
+    );
     let level = cli.log.unwrap_or(if spoken { Level::INFO } else { Level::WARN });
     if matches!(cli.command, Command::Demo(_)) && cli.log.is_none() {
         // The demo tells its story itself; a log line would tear the live view.
         return;
     }
     let mut targets = Targets::new().with_default(level);
+    if cli.log.is_none() {
+        // It tells each failed call to the API server as an error; whoever made the call tells it once, with the remedy.
+        targets = targets.with_target("kube_client", tracing_subscriber::filter::LevelFilter::OFF);
+    }
     if matches!(cli.command, Command::Run(_)) && cli.log.is_none() {
         // `serin run` prints each decision itself, in fewer words.
         targets = targets.with_target("controller::turn", Level::WARN);

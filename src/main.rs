@@ -6,6 +6,8 @@ mod app;
 mod calls;
 mod cli;
 mod cluster;
+mod control;
+mod crd;
 mod demo;
 mod explain;
 mod fail;
@@ -31,6 +33,8 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::main(&args),
         Command::Run(args) => run::main(&args),
         Command::Proxy(args) => plane::main(&args),
+        Command::Controller(args) => control::main(&args),
+        Command::Crd => crd::main(),
         Command::App(args) => app::main(&args),
         Command::Ping(args) => ping::main(&args),
         Command::Plan(args) => plan::main(&args),

@@ -1,8 +1,13 @@
 //! `serin proxy`: the data plane alone. And what both long-running modes share: the file's place, the token, signals.
 
-use crate::{app::local_runtime, cli::ProxyArgs, fail::Failure};
+use crate::{
+    app::local_runtime,
+    cli::{ClusterArgs, ProxyArgs},
+    fail::Failure,
+};
 use proxy::{
-    contract::{admin::TOKEN_FILE, names},
+    Cluster, Options,
+    contract::{admin::TOKEN_FILE, file::ProxyEntry, names},
     source::file::{self, Loaded},
 };
 use std::{
@@ -20,13 +25,10 @@ const CACHE_FILE: &str = "table.json";
 
 /// `serin proxy`
 pub fn main(args: &ProxyArgs) -> Result<ExitCode, Failure> {
-    let place = Place::of_file(&args.file)?;
-    let token = match &args.token_file {
-        Some(file) => read_token(file)?,
-        None => place.token()?,
+    let mut options = match &args.cluster.service {
+        Some(service) => of_cluster(service, args)?,
+        None => of_file(args)?,
     };
-    let mut options = proxy::Options::new(&args.file, token);
-    options.cache = args.cache.clone();
     options.workers = args.workers;
     let running = proxy::start(options).map_err(Failure::refused)?;
     let at = running.addresses();
@@ -37,6 +39,64 @@ pub fn main(args: &ProxyArgs) -> Result<ExitCode, Failure> {
     local_runtime()?.block_on(stop_signal());
     running.wait();
     Ok(ExitCode::SUCCESS)
+}
+
+fn of_file(args: &ProxyArgs) -> Result<Options, Failure> {
+    let place = Place::of_file(&args.file)?;
+    let token = match &args.token_file {
+        Some(file) => read_token(file)?,
+        None => place.token()?,
+    };
+    let mut options = Options::new(&args.file, token);
+    options.cache = args.cache.clone();
+    Ok(options)
+}
+
+/// Without a token file the token is random and known to nobody.
+fn of_cluster(service: &str, args: &ProxyArgs) -> Result<Options, Failure> {
+    let given = &args.cluster;
+    let config = local_runtime()?.block_on(kube::Config::infer()).map_err(|e| {
+        Failure::refused(format!(
+            "no cluster is known: {e}; run in a pod with a ServiceAccount, or set KUBECONFIG"
+        ))
+    })?;
+    let prefix = given.annotation_prefix.clone();
+    if !prefix.ends_with('/') {
+        return Err(Failure::refused(format!(
+            "--annotation-prefix {prefix} does not end in /; write for example {}",
+            names::PREFIX
+        )));
+    }
+    let mut options = Options::of(Cluster {
+        namespace: given
+            .namespace
+            .clone()
+            .unwrap_or_else(|| config.default_namespace.clone()),
+        config,
+        service: service.to_owned(),
+        port: given.port.clone(),
+        local: given.local,
+        cache: args.cache.clone(),
+        proxy: entry(given),
+    });
+    options.prefix = prefix;
+    options.token = match &args.token_file {
+        Some(file) => read_token(file)?,
+        None => random_token(),
+    };
+    Ok(options)
+}
+
+fn entry(given: &ClusterArgs) -> ProxyEntry {
+    ProxyEntry {
+        listen: given.listen.to_string(),
+        signals: given.signals.to_string(),
+        admin: given.admin.to_string(),
+        drain_grace: given.drain_grace,
+        drain_deadline: given.drain_deadline,
+        debug_headers: given.allow_debug,
+        ..ProxyEntry::default()
+    }
 }
 
 /// Waits for SIGTERM or Ctrl-C.

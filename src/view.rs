@@ -221,6 +221,8 @@ mod tests {
                 ..Figures::default()
             },
             decisions: Vec::new(),
+            needed: None,
+            steps: None,
             checks: Vec::new(),
         }
     }

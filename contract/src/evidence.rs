@@ -4,7 +4,7 @@
 //! when no request of it is pending; whoever reads decides when to use it (statistics 2h). Only requests that the
 //! weight or a cohort rule sent count; opt-in, mirrored and synthetic ones never do.
 
-use crate::names::Track;
+use crate::{Fault, names::Track};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -56,6 +56,12 @@ pub struct ServicePage {
     /// Endpoints of both tracks that are in the table, in its order.
     #[serde(default)]
     pub pods: Vec<Pod>,
+    /// Whether stable is reached over loopback, in the same pod: its latency does not compare with the canary's.
+    #[serde(default)]
+    pub local: bool,
+    /// What is wrong with what the Service says now, while an earlier table is in force.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<Fault>,
 }
 
 /// The requests that began in one second under one split.

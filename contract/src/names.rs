@@ -128,6 +128,25 @@ pub const METRIC_CONFIG_REJECTED: &str = "serin_config_rejected_total";
 pub const METRIC_GUARD: &str = "serin_guard_tripped";
 /// Gauge of open client connections.
 pub const METRIC_CONNECTIONS: &str = "serin_client_connections";
+/// Gauge that is 1 for the controller that leads.
+pub const METRIC_LEADER: &str = "serin_controller_leader";
+/// Gauge of Rollouts by phase.
+pub const METRIC_ROLLOUTS: &str = "serin_rollouts";
+/// Counter of the controller's decisions by the phase that they led to.
+pub const METRIC_WEIGHT_DECISIONS: &str = "serin_controller_decisions_total";
+/// Counter of the controller's requests to the API server.
+pub const METRIC_API_REQUESTS: &str = "serin_controller_api_requests_total";
+/// Histogram of the duration of turns.
+pub const METRIC_TURN: &str = "serin_controller_turn_duration_seconds";
+/// Counter of pages of evidence that could not be read.
+pub const METRIC_SCRAPE_FAILURES: &str = "serin_controller_scrape_failures_total";
+
+/// Lease by which controllers choose one of them.
+pub const LEASE: &str = "serin-controller";
+/// Key of the evidence Secret with the key that webhooks are signed with.
+pub const WEBHOOK_KEY: &str = "webhook";
+/// Annotation of ours on a fronted Service: the two usual track Services, comma between, while others may stand there.
+pub const TRACKS: &str = "tracks";
 
 /// One of the two versions side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]

@@ -236,9 +236,36 @@ pub struct Status {
     pub figures: Figures,
     /// The last decisions, oldest first, at most twenty.
     pub decisions: Vec<Decision>,
+    /// Canary requests after which it is promoted if it goes on like this; absent while nothing is judged, and when there are
+    /// enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needed: Option<u64>,
+    /// Plain steps done, of how many; absent without plain steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<(usize, usize)>,
     /// Checks besides the proxy's own counts, while they are made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<CheckStatus>,
+}
+
+impl Status {
+    /// The verdict as a column shows it: `Same`, `Worse`, `waiting 812 of 1500`.
+    pub fn verdict_column(&self) -> String {
+        match (self.verdict, self.needed) {
+            (Verdict::Same, _) => "Same".to_owned(),
+            (Verdict::Worse, _) => "Worse".to_owned(),
+            (Verdict::NotYet, Some(n)) => format!("waiting {} of {n}", self.figures.canary.requests),
+            (Verdict::NotYet, None) => String::new(),
+        }
+    }
+
+    /// Wanted and taken weight as a column shows them: `5/5`, `20/5`, `5/?`.
+    pub fn weight_column(&self) -> String {
+        let taken = self.taken.map_or("?".to_owned(), |share| {
+            Split::of_share(share, self.wanted.total()).weight()
+        });
+        format!("{}/{taken}", self.wanted.weight())
+    }
 }
 
 /// Where one check stands.

@@ -8,20 +8,42 @@ use hyper::{
     client::conn::http1::{SendRequest, handshake},
 };
 use hyper_util::rt::TokioIo;
-use std::{error::Error, fmt::Display, io, time::Duration};
-use tokio::{net::TcpStream, time::timeout};
+use rustls::{ClientConfig, pki_types::ServerName};
+use std::{
+    error::Error,
+    fmt::{self, Display},
+    io,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+
+/// What a failure of TLS begins with.
+pub(crate) const UNTRUSTED: &str = "it cannot prove who it is";
 
 /// Most of an answer that is read unless something else is said: two minutes of counts for a hundred services fit
 /// several times.
 const ANSWER_LIMIT: usize = 32 * 1024 * 1024;
 
 /// A place to call, `host:port`.
-#[derive(Debug)]
 pub(crate) struct Client {
     address: String,
     patience: Duration,
     limit: usize,
+    /// TLS, and to whom: addresses are no names.
+    secure: Option<(TlsConnector, ServerName<'static>)>,
     open: Option<SendRequest<Full<Bytes>>>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({})", self.address)
+    }
 }
 
 impl Client {
@@ -31,7 +53,17 @@ impl Client {
             address: address.into(),
             patience,
             limit: ANSWER_LIMIT,
+            secure: None,
             open: None,
+        }
+    }
+
+    /// Speaks TLS with whoever proves to be `name`.
+    pub fn secured(self, config: Arc<ClientConfig>, name: &'static str) -> Client {
+        let name = ServerName::try_from(name).ok();
+        Client {
+            secure: name.map(|name| (TlsConnector::from(config), name)),
+            ..self
         }
     }
 
@@ -72,12 +104,13 @@ impl Client {
         let stream = TcpStream::connect(&self.address).await.map_err(|e| refused(&e))?;
         // Small requests, each waited for: Nagle would only delay them.
         let _ = stream.set_nodelay(true);
-        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| broken(&e))?;
-        tokio::spawn(async move {
-            // How it ended is told to the caller of the exchange.
-            let _ = connection.await;
-        });
-        Ok(sender)
+        match &self.secure {
+            None => begin(stream).await,
+            Some((connector, name)) => {
+                let secure = connector.connect(name.clone(), stream).await;
+                begin(secure.map_err(|e| format!("{UNTRUSTED}: {e}"))?).await
+            }
+        }
     }
 
     async fn exchange(
@@ -105,6 +138,18 @@ impl Client {
         };
         body.map(|b| b.to_bytes()).map_err(broken)
     }
+}
+
+async fn begin<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| broken(&e))?;
+    tokio::spawn(async move {
+        // How it ended is told to the caller of the exchange.
+        let _ = connection.await;
+    });
+    Ok(sender)
 }
 
 /// A failed connection as a clause.

@@ -11,6 +11,8 @@
 mod admin;
 pub mod blocks;
 mod client;
+mod gates;
+pub mod kubernetes;
 mod measure;
 mod probe;
 mod running;

@@ -79,6 +79,10 @@ impl Admin {
                 StatusCode::PRECONDITION_FAILED,
                 format!("the hash in force is {hash}; read the service again and decide anew"),
             ),
+            Err(Denied::Elsewhere) => refuse(
+                StatusCode::CONFLICT,
+                format!("this proxy follows its Service; use kubectl annotate service {name}"),
+            ),
             Err(Denied::Faults(faults)) => {
                 self.control
                     .refuse(&format!("admin call for {name}"), Some(name), &faults);
@@ -115,7 +119,7 @@ fn text(request: &Request<Bytes>, name: &str, longest: usize) -> Result<Option<S
 }
 
 /// Takes the same time wherever the first difference is.
-fn same(a: &[u8], b: &[u8]) -> bool {
+pub fn same(a: &[u8], b: &[u8]) -> bool {
     let differences = a.iter().zip(b).fold(0, |d, (x, y)| d | (x ^ y));
     !b.is_empty() && a.len() == b.len() && std::hint::black_box(differences) == 0
 }

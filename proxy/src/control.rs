@@ -5,6 +5,7 @@ use crate::{
     source::{
         file::{self, Loaded},
         overlay::{self, Overlay},
+        sealed,
     },
     table::{Route, Table},
 };
@@ -39,7 +40,18 @@ pub struct Control {
     prefix: String,
     /// Where the overlay is kept.
     cache: Option<PathBuf>,
+    /// Whether the table comes from a cluster.
+    cluster: bool,
+    /// What the guard has cut, by service.
+    cuts: Mutex<BTreeMap<String, Cut>>,
     state: Mutex<State>,
+}
+
+/// A canary that the guard has cut, for as long as this split is in force.
+#[derive(Clone, Debug)]
+struct Cut {
+    hash: String,
+    reason: String,
 }
 
 #[derive(Debug)]
@@ -71,6 +83,8 @@ pub enum Denied {
     Unknown,
     /// Another hash is in force.
     Changed(String),
+    /// The annotations are those of a Service in a cluster, and are changed there.
+    Elsewhere,
     /// The result would be invalid.
     Faults(Vec<Fault>),
 }
@@ -84,12 +98,57 @@ impl Control {
             shared,
             prefix,
             cache,
+            cluster: false,
+            cuts: Mutex::default(),
             state: Mutex::new(State {
                 file: loaded.file,
                 text: loaded.text,
                 overlay,
                 addresses: Addresses::new(),
             }),
+        }
+    }
+
+    /// The control of a process whose table comes from a cluster ([`Control::take`]); none is in force yet.
+    pub fn of_cluster(shared: Arc<Shared>, prefix: String) -> Control {
+        let state = State {
+            file: File::default(),
+            text: String::new(),
+            overlay: Overlay::default(),
+            addresses: Addresses::new(),
+        };
+        Control {
+            shared,
+            prefix,
+            cache: None,
+            cluster: true,
+            cuts: Mutex::default(),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Takes the one service of a cluster. True when it changed anything.
+    ///
+    /// # Errors
+    /// Its faults; the last good one stays in force.
+    pub fn take(&self, entry: contract::file::ServiceEntry) -> Result<bool, Vec<Fault>> {
+        let mut state = self.lock();
+        if state.file.service.first() == Some(&entry) {
+            return Ok(false);
+        }
+        let file = File {
+            service: vec![entry],
+            ..File::default()
+        };
+        self.apply(&file, &state.overlay, &state.addresses)?;
+        state.file = file;
+        Ok(true)
+    }
+
+    /// Notes what is wrong now with what a service's source says, and reports it when that is new.
+    pub fn reject(&self, source: &str, service: &str, faults: Vec<Fault>) {
+        if self.shared.fault(service, faults.clone()) && !faults.is_empty() {
+            self.refuse(source, Some(service), &faults);
         }
     }
 
@@ -140,9 +199,38 @@ impl Control {
     /// Gives a route what its service remembers: only when the whole table is good, because it is about to take force.
     fn enter(&self, mut route: Route) -> Arc<Route> {
         let service = self.shared.services.of(&route.source.service);
+        if let Some(cut) = self.cut(&route) {
+            route.cut(cut.reason);
+        }
         route.epoch = service.epoch(&route.hash, route.rules.split.share());
         route.pods = service.enter(&route.endpoints, self.shared.birth.elapsed().as_secs());
         Arc::new(route)
+    }
+
+    /// What the guard has cut of this route. A new split lifts it.
+    fn cut(&self, route: &Route) -> Option<Cut> {
+        let mut cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = &route.source.service;
+        if cuts.get(name).is_some_and(|c| c.hash != route.hash) {
+            cuts.remove(name);
+            tracing::info!(service = name, "a new split lifts the guard");
+        }
+        cuts.get(name).cloned()
+    }
+
+    /// Cuts the canary's share of a service to nothing while this split is in force.
+    pub fn trip(&self, service: &str, hash: &str, reason: String) {
+        let cut = Cut {
+            hash: hash.to_owned(),
+            reason,
+        };
+        let state = self.lock();
+        let mut cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
+        cuts.insert(service.to_owned(), cut);
+        drop(cuts);
+        if let Err(faults) = self.apply(&state.file, &state.overlay, &state.addresses) {
+            tracing::error!("{}", routes::report("guard", &faults));
+        }
     }
 
     /// Takes a changed file. True when it changed anything.
@@ -171,6 +259,9 @@ impl Control {
     /// # Errors
     /// Why nothing was changed.
     pub fn patch(&self, service: &str, patch: Patch) -> Result<ServiceState, Denied> {
+        if self.cluster {
+            return Err(Denied::Elsewhere);
+        }
         let mut state = self.lock();
         let Some(entry) = state.file.service.iter().find(|s| s.name == service) else {
             return Err(Denied::Unknown);
@@ -218,7 +309,7 @@ impl Control {
             return;
         }
         if let Some(path) = &self.cache
-            && let Err(e) = overlay::keep(path, &overlay)
+            && let Err(e) = sealed::keep(path, &overlay)
         {
             tracing::error!(
                 "{}: {e}; after a restart the file alone would be in force",
@@ -362,16 +453,38 @@ pub fn page(shared: &Shared, since: u64) -> Page {
     let age = shared.birth.elapsed();
     let second = age.as_secs();
     let table = shared.table();
+    let mut faults = shared.faults();
     let services = table.routes.iter().map(|route| {
         let name = route.source.service.clone();
-        let page = service_page(shared, route, since, second);
+        let mut page = service_page(shared, route, since, second);
+        page.rejected = faults.remove(&name).unwrap_or_default();
         (name, page)
     });
+    let mut services: BTreeMap<String, ServicePage> = services.collect();
+    // What never had a good table must be heard all the same.
+    services.extend(faults.into_iter().map(|(name, faults)| (name, unserved(faults))));
     Page {
         schema: SCHEMA,
         process: shared.process.clone(),
         now_ms: age.as_millis() as u64,
-        services: services.collect(),
+        services,
+    }
+}
+
+/// The page of a service without a table.
+fn unserved(rejected: Vec<Fault>) -> ServicePage {
+    ServicePage {
+        hash: String::new(),
+        share: 0.0,
+        inflight: [0; 2],
+        endpoints: [0; 2],
+        guard: None,
+        cohorts: Vec::new(),
+        history: Vec::new(),
+        latency: Vec::new(),
+        pods: Vec::new(),
+        local: false,
+        rejected,
     }
 }
 
@@ -389,7 +502,7 @@ fn service_page(shared: &Shared, route: &Route, since: u64, second: u64) -> Serv
         share: route.share(),
         inflight: Track::BOTH.map(inflight),
         endpoints: Track::BOTH.map(|t| route.endpoints[t.index()].len() as u64),
-        guard: None,
+        guard: route.guard.clone(),
         cohorts: service.cohorts(since, second),
         history: service.history(second),
         latency: service.latency(second),
@@ -397,6 +510,8 @@ fn service_page(shared: &Shared, route: &Route, since: u64, second: u64) -> Serv
             .iter()
             .flat_map(|t| pods(route, *t, second / 60))
             .collect(),
+        local: shared.local,
+        rejected: Vec::new(),
     }
 }
 

@@ -11,7 +11,8 @@ use contract::{
     latency::{EDGES, edge_seconds},
     names::{
         METRIC_CONFIG_REJECTED, METRIC_CONNECTIONS, METRIC_DECISIONS, METRIC_DURATION, METRIC_FAILURES,
-        METRIC_INFLIGHT, METRIC_REQUESTS, METRIC_SPLIT_INFO, METRIC_SPLIT_WEIGHT, Reason, Track,
+        METRIC_GUARD, METRIC_INFLIGHT, METRIC_REQUESTS, METRIC_SPLIT_INFO, METRIC_SPLIT_WEIGHT, Reason,
+        Track,
     },
 };
 use prometheus::{
@@ -67,6 +68,12 @@ pub fn text(shared: &Shared) -> String {
             "Weight in force, percent.",
             MetricType::GAUGE,
             weights(shared),
+        ),
+        family(
+            METRIC_GUARD,
+            "Whether the guard has cut the canary.",
+            MetricType::GAUGE,
+            guards(shared),
         ),
         family(
             METRIC_SPLIT_INFO,
@@ -265,6 +272,16 @@ fn weights(shared: &Shared) -> Vec<Metric> {
     let each = table.routes.iter();
     each.map(|r| gauge(labels([("service", &r.source.service)]), r.share() * 100.0))
         .collect()
+}
+
+fn guards(shared: &Shared) -> Vec<Metric> {
+    let table = shared.table();
+    let each = table.routes.iter();
+    each.map(|r| {
+        let tripped = if r.guard.is_some() { 1.0 } else { 0.0 };
+        gauge(labels([("service", &r.source.service)]), tripped)
+    })
+    .collect()
 }
 
 fn hashes(shared: &Shared) -> Vec<Metric> {

@@ -13,11 +13,13 @@ pub mod choose;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod door;
 pub mod entropy;
 pub mod error;
 pub mod evidence;
 pub mod exposition;
 pub mod front;
+pub mod guard;
 pub mod handle;
 pub mod headers;
 pub mod listen;
@@ -39,3 +41,4 @@ pub mod worker;
 
 pub use contract;
 pub use running::{Addresses, Options, Running, StartError, start};
+pub use source::kubernetes::Cluster;

@@ -4,6 +4,7 @@
 use crate::{
     error::{Failure, KINDS},
     evidence::Ring,
+    guard::Pulse,
     wire::request::{Method, Protocol},
 };
 use contract::{
@@ -51,6 +52,8 @@ pub struct Meter {
     pub answers: Answers,
     /// Evidence by second of start.
     pub ring: Ring,
+    /// What the guard looks at.
+    pub pulse: Pulse,
 }
 
 /// Durations in the buckets of the contract.
@@ -93,6 +96,7 @@ impl Default for Meter {
             inflight: from_fn(|_| AtomicU64::new(0)),
             answers: Answers::default(),
             ring: Ring::default(),
+            pulse: Pulse::default(),
         }
     }
 }

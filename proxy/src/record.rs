@@ -158,6 +158,9 @@ impl Record {
         ));
         if let Some(mark) = self.mark {
             meter.ring.end(track, mark, end, age, latency::bucket(nanos));
+            if matches!(end, End::Good | End::Bad) {
+                meter.pulse.end(self.lane.epoch, track, end == End::Bad);
+            }
             if let Some(lap) = self.endpoint.as_ref().and_then(|e| e.lap()) {
                 lap.end(mark.minute(), end == End::Bad, latency::bucket(nanos));
             }

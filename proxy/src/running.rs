@@ -4,12 +4,14 @@ use crate::{
     admin::{self, Admin},
     config::Settings,
     control::Control,
-    listen, server,
+    door::Door,
+    guard, listen, server,
     service::Services,
     shared::{Phase, Shared},
     signals::{self, Signals},
     source::{
         file::{self, LoadError},
+        kubernetes::{self, Cluster},
         watch::Watch,
     },
     table::Table,
@@ -22,6 +24,7 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
+        mpsc::SyncSender,
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -41,6 +44,8 @@ pub struct Options {
     pub file: PathBuf,
     /// Instead of a file: its text. Nothing is read or watched; [`Running::reload`] changes it.
     pub text: Option<String>,
+    /// Instead of a file: a Service of a cluster, watched.
+    pub cluster: Option<Cluster>,
     /// Prefix of the annotation keys.
     pub prefix: String,
     /// Token of the admin listener; an empty one lets nobody in.
@@ -67,6 +72,7 @@ impl Options {
         Options {
             file: file.into(),
             text: None,
+            cluster: None,
             prefix: contract::names::PREFIX.to_owned(),
             token: token.into(),
             cache: None,
@@ -77,6 +83,25 @@ impl Options {
             admin: None,
             workers: None,
         }
+    }
+
+    /// A Service of a cluster, and nothing else said. Without a token nobody may make admin calls.
+    pub fn of(cluster: Cluster) -> Options {
+        Options {
+            cluster: Some(cluster),
+            ..Options::new("", "")
+        }
+    }
+
+    /// What the listeners and limits are to be, and the loaded file if there is one.
+    fn settings(&self) -> Result<(Settings, Option<file::Loaded>), StartError> {
+        let Some(cluster) = &self.cluster else {
+            let loaded = self.load()?;
+            return Ok((self.over(loaded.settings.clone())?, Some(loaded)));
+        };
+        let settings = Settings::from_entry(&cluster.proxy);
+        let settings = settings.map_err(|f| StartError::Faults("options".to_owned(), f))?;
+        Ok((self.over(settings)?, None))
     }
 
     /// The file, read and checked; or the text in its place.
@@ -113,6 +138,8 @@ pub enum StartError {
     Faults(String, Vec<Fault>),
     /// A listener could not be opened.
     Listen(&'static str, SocketAddr, io::Error),
+    /// The cluster cannot be spoken to as it was given.
+    Cluster(String),
     /// A thread or a runtime could not be made.
     Thread(io::Error),
 }
@@ -126,6 +153,12 @@ impl fmt::Display for StartError {
                 f,
                 "proxy.{key} = \"{address}\": {e}; stop what uses the address, or choose another one"
             ),
+            StartError::Cluster(e) => {
+                write!(
+                    f,
+                    "the cluster cannot be spoken to: {e}; check the kubeconfig or the ServiceAccount"
+                )
+            }
             StartError::Thread(e) => {
                 write!(f, "a thread cannot be started: {e}; raise the limit of processes")
             }
@@ -161,24 +194,17 @@ pub struct Running {
 /// # Errors
 /// Whatever stands in the way, with address or key and the remedy; nothing is left running.
 pub fn start(options: Options) -> Result<Running, StartError> {
-    let loaded = options.load()?;
-    let mut settings = options.over(loaded.settings.clone())?;
+    let (mut settings, loaded) = options.settings()?;
     let (listen, listeners) = listen::listeners(settings.listen, settings.workers)
         .map_err(|e| StartError::Listen("listen", settings.listen, e))?;
     let (signals, signals_listener) = side("signals", settings.signals)?;
     let (admin, admin_listener) = side("admin", settings.admin)?;
     (settings.listen, settings.signals, settings.admin) = (listen, signals, admin);
     let services = Services::new(settings.workers);
-    let shared = Arc::new(Shared::new(settings, services, Arc::new(Table::default())));
-    let source = options.file.display().to_string();
-    let control = Control::new(
-        Arc::clone(&shared),
-        loaded,
-        options.prefix.clone(),
-        options.cache.clone(),
-    );
-    let control = Arc::new(control);
-    control.begin().map_err(|f| StartError::Faults(source, f))?;
+    let mut shared = Shared::new(settings, services, Arc::new(Table::default()));
+    shared.local = options.cluster.as_ref().is_some_and(|c| c.local.is_some());
+    let shared = Arc::new(shared);
+    let control = Arc::new(control(&options, loaded, &shared)?);
     let desk = Desk {
         options,
         shared: Arc::clone(&shared),
@@ -186,7 +212,7 @@ pub fn start(options: Options) -> Result<Running, StartError> {
         signals: signals_listener,
         admin: admin_listener,
     };
-    desk.start().map_err(StartError::Thread)?;
+    desk.start()?;
     let workers = listeners
         .into_iter()
         .enumerate()
@@ -207,6 +233,22 @@ pub fn start(options: Options) -> Result<Running, StartError> {
         workers: Mutex::new(workers),
         drained: Arc::default(),
     })
+}
+
+/// The state behind the table; of a file, with the first table in force.
+fn control(
+    options: &Options,
+    loaded: Option<file::Loaded>,
+    shared: &Arc<Shared>,
+) -> Result<Control, StartError> {
+    let (shared, prefix) = (Arc::clone(shared), options.prefix.clone());
+    let Some(loaded) = loaded else {
+        return Ok(Control::of_cluster(shared, prefix));
+    };
+    let control = Control::new(shared, loaded, prefix, options.cache.clone());
+    let source = || options.file.display().to_string();
+    control.begin().map_err(|f| StartError::Faults(source(), f))?;
+    Ok(control)
 }
 
 /// A listener that only one process may have.
@@ -230,48 +272,80 @@ struct Desk {
 
 impl Desk {
     /// The first addresses of names are known when this returns.
-    fn start(self) -> io::Result<()> {
+    fn start(self) -> Result<(), StartError> {
         let runtime = Builder::new_current_thread();
         let (ready, begun) = std::sync::mpsc::sync_channel(1);
-        thread::Builder::new().name("control".to_owned()).spawn(move || {
+        let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
             let mut runtime = runtime;
             match runtime.enable_all().build_local(LocalOptions::default()) {
                 Ok(runtime) => runtime.block_on(self.run(ready)),
-                Err(e) => drop(ready.send(Err(e))),
+                Err(e) => drop(ready.send(Err(StartError::Thread(e)))),
             }
-        })?;
-        begun
-            .recv()
-            .unwrap_or_else(|_| Err(io::Error::other("the control thread ended")))
+        });
+        thread.map_err(StartError::Thread)?;
+        let ended = || StartError::Thread(io::Error::other("the control thread ended"));
+        begun.recv().unwrap_or_else(|_| Err(ended()))
     }
 
-    async fn run(self, ready: std::sync::mpsc::SyncSender<io::Result<()>>) {
-        self.control.refresh().await;
-        let watch = self
-            .options
-            .text
-            .is_none()
-            .then(|| Watch::new(&self.options.file));
+    async fn run(self, ready: SyncSender<Result<(), StartError>>) {
+        let began = match self.options.cluster.clone() {
+            Some(cluster) => self.join(cluster).map(Some),
+            None => {
+                self.follow().await;
+                Ok(None)
+            }
+        };
+        let door = match began {
+            Ok(door) => door,
+            Err(e) => return drop(ready.send(Err(e))),
+        };
         let _ = ready.send(Ok(()));
+        let shared = Arc::clone(&self.shared);
+        self.serve(door);
+        while shared.phase() != Phase::Ended {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Begins to follow a cluster; whoever reads evidence comes through the door.
+    fn join(&self, cluster: Cluster) -> Result<Arc<Door>, StartError> {
+        let client = kubernetes::client(&cluster).map_err(StartError::Cluster)?;
+        let door = Arc::<Door>::default();
+        let (control, prefix) = (Arc::clone(&self.control), self.options.prefix.clone());
+        let run = kubernetes::run(cluster, client, prefix, control, Arc::clone(&door));
+        tokio::task::spawn_local(run);
+        Ok(door)
+    }
+
+    /// Begins to follow the file.
+    async fn follow(&self) {
+        self.control.refresh().await;
+        if self.options.text.is_none() {
+            let file = self.options.file.clone();
+            let watch = Watch::new(&file);
+            tokio::task::spawn_local(follow(Arc::clone(&self.control), file, watch));
+        }
+        tokio::task::spawn_local(refresh(Arc::clone(&self.control)));
+    }
+
+    fn serve(self, door: Option<Arc<Door>>) {
         let signals = Signals {
             shared: Arc::clone(&self.shared),
             extra: self.options.extra_metrics.clone(),
+            door: door.clone(),
         };
         let admin = Admin {
             control: Arc::clone(&self.control),
             token: self.options.token.clone(),
             extra: self.options.extra_admin.clone(),
         };
-        tokio::task::spawn_local(server::serve(self.signals, async move |r| signals.answer(&r)));
-        tokio::task::spawn_local(server::serve(self.admin, async move |r| admin.answer(r).await));
-        if let Some(watch) = watch {
-            tokio::task::spawn_local(follow(Arc::clone(&self.control), self.options.file, watch));
-        }
-        tokio::task::spawn_local(refresh(self.control));
-        tokio::task::spawn_local(observe(Arc::clone(&self.shared)));
-        while self.shared.phase() != Phase::Ended {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let answer = async move |r| signals.answer(&r);
+        tokio::task::spawn_local(server::serve(self.signals, door, answer));
+        let answer = async move |r| admin.answer(r).await;
+        tokio::task::spawn_local(server::serve(self.admin, None, answer));
+        let guarded = guard::watch(Arc::clone(&self.shared), self.control);
+        tokio::task::spawn_local(guarded);
+        tokio::task::spawn_local(observe(self.shared));
     }
 }
 

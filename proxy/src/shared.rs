@@ -42,12 +42,16 @@ pub struct Shared {
     pub via: String,
     /// Open client connections.
     pub connections: AtomicU64,
+    /// Whether stable is reached over loopback, in the same pod.
+    pub local: bool,
     /// Failures before a route was known, by kind.
     pub strays: [AtomicU64; KINDS.len()],
     phase: AtomicU8,
     table: ArcSwap<Table>,
     version: AtomicU64,
     rejected: Mutex<BTreeMap<(String, String), u64>>,
+    /// What is wrong now, by service.
+    faults: Mutex<BTreeMap<String, Vec<Fault>>>,
 }
 
 impl Shared {
@@ -61,11 +65,13 @@ impl Shared {
             birth: Instant::now(),
             process,
             connections: AtomicU64::new(0),
+            local: false,
             strays: from_fn(|_| AtomicU64::new(0)),
             phase: AtomicU8::new(Phase::Serving as u8),
             table: ArcSwap::new(table),
             version: AtomicU64::new(1),
             rejected: Mutex::default(),
+            faults: Mutex::default(),
         }
     }
 
@@ -104,6 +110,23 @@ impl Shared {
     /// Whether the end has begun.
     pub fn is_draining(&self) -> bool {
         self.phase() != Phase::Serving
+    }
+
+    /// What is wrong now with what a service's source says; none when it is good. True when that is new.
+    pub fn fault(&self, service: &str, faults: Vec<Fault>) -> bool {
+        let mut all = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = if faults.is_empty() {
+            all.remove(service).unwrap_or_default()
+        } else {
+            all.insert(service.to_owned(), faults.clone()).unwrap_or_default()
+        };
+        before != faults
+    }
+
+    /// What is wrong now, by service.
+    pub fn faults(&self) -> BTreeMap<String, Vec<Fault>> {
+        let all = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        all.clone()
     }
 
     /// Counts refused configuration.

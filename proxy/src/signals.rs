@@ -2,7 +2,9 @@
 
 use crate::{
     admin::refuse,
-    control, exposition,
+    control,
+    door::{ByTls, Door},
+    exposition,
     server::{Reply, json},
     shared::Shared,
 };
@@ -19,6 +21,8 @@ pub struct Signals {
     pub shared: Arc<Shared>,
     /// More metrics.
     pub extra: Option<Extra>,
+    /// Who may read evidence; without a door, everybody who can connect.
+    pub door: Option<Arc<Door>>,
 }
 
 impl Signals {
@@ -32,7 +36,7 @@ impl Signals {
         }
         match request.uri().path() {
             "/metrics" => self.metrics(),
-            "/evidence" => self.evidence(request.uri().query().unwrap_or_default()),
+            "/evidence" => self.guarded(request),
             "/healthz" => text(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" => self.ready(),
             path => refuse(
@@ -48,6 +52,19 @@ impl Signals {
         let kind = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         reply.headers_mut().insert(header::CONTENT_TYPE, kind);
         reply
+    }
+
+    /// Evidence for who may have it.
+    fn guarded(&self, request: &Request<Bytes>) -> Reply {
+        let by_tls = request.extensions().get::<ByTls>().is_some();
+        let refusal = self
+            .door
+            .as_ref()
+            .and_then(|d| d.refusal(request.headers(), by_tls));
+        match refusal {
+            Some((status, why)) => refuse(status, why.to_owned()),
+            None => self.evidence(request.uri().query().unwrap_or_default()),
+        }
     }
 
     fn evidence(&self, query: &str) -> Reply {

@@ -2,7 +2,7 @@
 
 use crate::evidence::pods::Pod;
 use contract::{
-    Canary, Fault,
+    Canary, Fault, Split,
     annotations::{Cohort, HeaderTest},
     file::ServiceEntry,
     matches::{FieldKind, FieldMatch, PathKind, RouteMatch},
@@ -44,13 +44,15 @@ pub struct Route {
     pub pods: [Vec<Arc<Pod>>; 2],
     /// Whether stable answers where the canary failed.
     pub shield: bool,
+    /// Why the guard has cut the canary's share, if it has ([`Route::cut`]).
+    pub guard: Option<String>,
 }
 
 /// The compiled rules of one route.
 #[derive(Debug)]
 pub struct Rules {
     /// The split of undecided requests.
-    pub split: contract::Split,
+    pub split: Split,
     /// Opt-in by header.
     pub header: Option<HeaderRule>,
     /// Opt-in by cookie.
@@ -175,11 +177,18 @@ impl Route {
             epoch: 0,
             pods: Default::default(),
             shield: source.canary.shield,
+            guard: None,
             rules,
             entry,
             endpoints,
             source,
         })
+    }
+
+    /// Cuts the canary's share; who asks for the canary still gets it.
+    pub fn cut(&mut self, reason: String) {
+        self.rules.split = Split::NONE;
+        self.guard = Some(reason);
     }
 
     /// Whether a track has an endpoint.

@@ -38,6 +38,8 @@ pub fn nothing() -> ServicePage {
         history: Vec::new(),
         latency: Vec::new(),
         pods: Vec::new(),
+        local: false,
+        rejected: Vec::new(),
     }
 }
 

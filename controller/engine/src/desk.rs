@@ -3,7 +3,7 @@
 use crate::{
     checks,
     judge::{Basis, Entry, Grounds, Judge, Setting},
-    observation::{Observation, Table},
+    observation::{Observation, Table, Tracks},
     plan::Plan,
     state::{Ledger, Run, Stage, State},
     step::{Action, Recorded, Step},
@@ -65,6 +65,11 @@ impl<'a> Desk<'a> {
             self.ledger.wanted = split;
             self.ledger.confirmed = false;
         }
+    }
+
+    /// The workloads that the tracks are to be from now on.
+    pub fn lead(&mut self, tracks: Tracks) {
+        self.ledger.tracks = tracks;
     }
 
     /// Puts a decision on record.
@@ -135,7 +140,7 @@ impl<'a> Desk<'a> {
 
     /// The wanted weight is in the table, and every proxy has acknowledged it.
     pub fn is_taken(&self) -> bool {
-        let wanted = |t: &&Table| t.split.same_share(self.ledger.wanted);
+        let wanted = |t: &&Table| t.split.same_share(self.ledger.wanted) && t.tracks == self.ledger.tracks;
         self.seen
             .table
             .as_ref()
@@ -182,7 +187,9 @@ impl<'a> Desk<'a> {
         let returning = matches!(stage, Stage::RollingBack(..));
         let is_needed = match &self.seen.table {
             None => wanted.is_none() && (returning || !self.ledger.confirmed),
-            Some(t) if t.split.same_share(wanted) => returning && telemetry::is_exposed(self.seen),
+            Some(t) if t.split.same_share(wanted) && t.tracks == self.ledger.tracks => {
+                returning && telemetry::is_exposed(self.seen)
+            }
             Some(t) if wanted.exceeds(t.split) => telemetry::is_complete(self.seen),
             Some(t) => self.owns(stage, t),
         };
@@ -222,11 +229,22 @@ impl<'a> Desk<'a> {
             reason: self.reason(stage),
             figures: self.ledger.figures,
             decisions: self.ledger.decisions.clone(),
+            needed: stage
+                .trial()
+                .and_then(|t| words::needed(self.plan, &t.judge.figures()))
+                .map(|n| n as u64),
+            steps: self.steps(stage),
             checks: stage
                 .trial()
                 .map(|t| checks::shown(self.plan, t, self.seen.now))
                 .unwrap_or_default(),
         }
+    }
+
+    fn steps(&self, stage: &Stage) -> Option<(usize, usize)> {
+        let all = self.plan.policy.pacing.steps.len();
+        let done = stage.trial().map_or(0, |t| t.steps_done);
+        (all > 0).then_some((done, all))
     }
 
     fn reason(&self, stage: &Stage) -> String {

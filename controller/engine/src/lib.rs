@@ -11,6 +11,7 @@
 
 mod checks;
 mod desk;
+mod gates;
 mod judge;
 mod observation;
 mod orders;

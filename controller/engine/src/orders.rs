@@ -2,8 +2,11 @@
 
 use crate::{
     desk::Desk,
-    observation::Order,
-    overrule, stages,
+    gates,
+    observation::{Order, Workloads},
+    overrule,
+    plan::Handover,
+    stages,
     state::{Pause, Run, Stage, Takeover},
     words,
 };
@@ -16,7 +19,8 @@ type Reply = (Stage, Result<(), String>);
 
 /// Does what was asked for, if the phase allows it.
 pub(crate) fn obey(desk: &mut Desk, stage: Stage, order: &Order) -> Stage {
-    let (stage, answer) = if desk.plan.release().is_none() {
+    let is_back = matches!(order.command, Command::Undo | Command::Abort) && stage.run().is_some();
+    let (stage, answer) = if desk.plan.release().is_none() && !is_back {
         refuse(stage, "there is no canary")
     } else if desk.fell && order.command != Command::Abort {
         refuse(
@@ -32,7 +36,7 @@ pub(crate) fn obey(desk: &mut Desk, stage: Stage, order: &Order) -> Stage {
             Command::Retry => retry(desk, stage, order),
             Command::Weight(split) => weight(desk, stage, order, *split),
             Command::Undo => undo(desk, stage, order),
-            Command::Approve(gate) => approve(desk, stage, order, gate),
+            Command::Approve(gate) => approve(stage, gate),
         }
     };
     desk.answer(answer);
@@ -49,7 +53,9 @@ fn promote(desk: &mut Desk, stage: Stage, order: &Order) -> Reply {
         return refuse(stage, "it is promoted already");
     }
     let trial = overrule::trial(desk, stage);
-    desk.want(Split::ALL);
+    if desk.plan.handover == Handover::Weight {
+        desk.want(Split::ALL);
+    }
     let reason = format!(
         "promoted by {}{}, whatever the evidence says",
         order.who,
@@ -62,6 +68,9 @@ fn promote(desk: &mut Desk, stage: Stage, order: &Order) -> Reply {
 fn abort(desk: &mut Desk, stage: Stage, order: &Order) -> Reply {
     match stage.run().cloned() {
         _ if desk.fell => (stage, Ok(())),
+        Some(run) if matches!(stage, Stage::Succeeded(_)) && !has_way_back(desk, &run) => {
+            refuse(stage, "it is promoted, and the old version is not kept any more")
+        }
         Some(run) if !matches!(stage, Stage::RolledBack(_) | Stage::RollingBack(..)) => {
             let reason = format!("aborted by {}{}", order.who, why(order));
             (stages::roll_back(desk, run, &order.who, reason), Ok(()))
@@ -130,17 +139,34 @@ fn retry(desk: &mut Desk, stage: Stage, order: &Order) -> Reply {
     }
 }
 
+/// In a cluster the way back after a promotion leads over the kept template.
+fn has_way_back(desk: &Desk, run: &Run) -> bool {
+    let kept = |w: &Workloads| w.previous.as_ref().is_some_and(|p| p.hash == run.stable);
+    desk.plan.handover == Handover::Weight || desk.seen.workloads.as_ref().is_some_and(kept)
+}
+
 /// Back to the version before. After a promotion that is the previous workload, if it still holds the old template.
 fn undo(desk: &mut Desk, stage: Stage, order: &Order) -> Reply {
     let (true, Some(run)) = (matches!(stage, Stage::Succeeded(_)), stage.run().cloned()) else {
         return abort(desk, stage, order);
     };
+    if !has_way_back(desk, &run) {
+        return refuse(
+            stage,
+            "the old version is not kept any more; apply the version that you want",
+        );
+    }
     let reason = format!("undone by {}{}", order.who, why(order));
     (stages::roll_back(desk, run, &order.who, reason), Ok(()))
 }
 
-fn approve(_: &mut Desk, stage: Stage, _: &Order, _: &str) -> Reply {
-    refuse(stage, "no gate waits for a person")
+/// A person's yes: remembered with what it was said to.
+fn approve(mut stage: Stage, gate: &str) -> Reply {
+    let answer = match stage.run_mut() {
+        Some(run) => gates::approve(run, gate),
+        None => Err("no gate waits for an answer".to_owned()),
+    };
+    (stage, answer)
 }
 
 fn weight(desk: &mut Desk, stage: Stage, order: &Order, split: Split) -> Reply {

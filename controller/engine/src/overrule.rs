@@ -4,9 +4,10 @@ use crate::{
     checks::Checks,
     desk::Desk,
     judge::{Judge, Risk},
-    observation::Table,
+    observation::{Table, Tracks},
+    plan::Handover,
     stages,
-    state::{Pause, Run, Stage, Trial},
+    state::{Ended, Pause, Run, Stage, Takeover, Trial},
     words,
 };
 use contract::{
@@ -20,6 +21,15 @@ pub(crate) fn by_plan(desk: &mut Desk, stage: Stage) -> Stage {
     let Some(run) = stage.run().cloned() else {
         return stage;
     };
+    if desk.plan.handover != Handover::Weight
+        && let Some(kept) = in_cluster(desk, &stage, &run)
+    {
+        return match kept {
+            Kept::AsItIs => stage,
+            Kept::Taken => taken(desk, stage),
+            Kept::Left => displaced(desk, &run),
+        };
+    }
     if desk.plan.release() != Some(run.release.as_str()) {
         return leave(desk, &run);
     }
@@ -40,9 +50,61 @@ pub(crate) fn by_plan(desk: &mut Desk, stage: Stage) -> Stage {
     Stage::Starting(run)
 }
 
+/// What becomes of a run whose versions are not, or no longer, side by side in the workloads.
+enum Kept {
+    /// That is as it should be.
+    AsItIs,
+    /// Somebody has put the new version into stable by hand.
+    Taken,
+    /// Somebody has put another version into stable after the new one was there.
+    Left,
+}
+
+/// `None`: the rules of every place hold.
+fn in_cluster(desk: &Desk, stage: &Stage, run: &Run) -> Option<Kept> {
+    let (stable, next) = (&desk.plan.stable.hash, desk.plan.release());
+    let copied = *stable == run.release;
+    match stage {
+        Stage::RollingBack(..) => Some(Kept::AsItIs),
+        // Stable holds the new version: a canary that changes now waits for the end of this release.
+        Stage::Promoting(..) | Stage::Watching(_) if copied => Some(Kept::AsItIs),
+        Stage::Promoting(_, Takeover::Watched) | Stage::Watching(_) => Some(Kept::Left),
+        Stage::Succeeded(_) | Stage::RolledBack(_) if next.is_none() => Some(Kept::AsItIs),
+        Stage::Succeeded(_) | Stage::RolledBack(_) => None,
+        _ if copied => Some(Kept::Taken),
+        _ => None,
+    }
+}
+
+/// The new version stands in stable by another hand than ours: all that is left is to send everybody there.
+fn taken(desk: &mut Desk, stage: Stage) -> Stage {
+    let trial = trial(desk, stage);
+    let reason = format!(
+        "{} was put into stable by another hand; nothing is judged any more",
+        trial.run.version
+    );
+    desk.decide(&trial.run, Phase::Promoting, CONTROLLER, reason);
+    Stage::Promoting(trial, Takeover::Ordered)
+}
+
+/// Another version stands in stable: it serves everybody, and the one before it does not come again by itself.
+fn displaced(desk: &mut Desk, run: &Run) -> Stage {
+    desk.want(Split::NONE);
+    desk.lead(Tracks::Usual);
+    desk.ledger.ended(&run.release, Ended::Promoted);
+    let reason = format!(
+        "{} left: another hand has put {} into stable",
+        run.version, desk.plan.stable.name
+    );
+    desk.decide(run, Phase::Idle, CONTROLLER, reason);
+    desk.forget();
+    Stage::Idle
+}
+
 fn leave(desk: &mut Desk, run: &Run) -> Stage {
     let was_over = matches!(desk.phase, Phase::RolledBack);
     desk.want(Split::NONE);
+    desk.lead(Tracks::Usual);
     if !was_over {
         let next = match desk.plan.release() {
             Some(_) => format!("{} takes its place", desk.plan.canary.called()),
@@ -86,7 +148,8 @@ pub(crate) fn by_table(desk: &mut Desk, stage: Stage) -> Stage {
 /// A turn that was cut off after its first act has lowered the weight: only a fall can explain that, and no fall is
 /// taken back without knowing why.
 fn by_lost_turn(desk: &mut Desk, stage: Stage, table: &Table) -> Stage {
-    if !desk.ledger.confirmed || !desk.ledger.wanted.exceeds(table.split) {
+    let ends = table.tracks != desk.ledger.tracks || stages::is_mixed(desk, &stage);
+    if ends || !desk.ledger.confirmed || !desk.ledger.wanted.exceeds(table.split) {
         return stage;
     }
     let Some(run) = stage.run().cloned().filter(|_| table.split.is_none()) else {

@@ -2,10 +2,12 @@
 
 mod back;
 mod finish;
+mod handover;
 mod start;
 mod trial;
 
 pub(crate) use back::roll_back;
+pub(crate) use handover::is_mixed;
 pub(crate) use start::begin;
 
 use crate::{
@@ -47,5 +49,5 @@ pub(crate) fn terms(desk: &Desk, stage: &Stage) -> Terms {
 
 /// Promoted by a person's order: the evidence does not speak.
 pub(crate) fn is_ordered(stage: &Stage) -> bool {
-    matches!(stage, Stage::Promoting(_, Takeover::Ordered))
+    matches!(stage, Stage::Promoting(_, Takeover::Ordered | Takeover::Watched))
 }

@@ -83,6 +83,12 @@ pub(crate) struct Run {
     pub retry: u32,
     /// Whether readiness and smoke requests have been passed.
     pub verified: bool,
+    /// What gates have said yes to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approved: Vec<String>,
+    /// What gates are asked now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<String>,
 }
 
 /// A run with evidence.
@@ -148,6 +154,8 @@ pub(crate) enum Takeover {
     Judged,
     /// By a person's order: neither.
     Ordered,
+    /// In a cluster: it has been watched, and only the end is left.
+    Watched,
 }
 
 /// The way back to stable.
@@ -246,7 +254,7 @@ impl Ledger {
         self.decisions.drain(..surplus);
     }
 
-    fn ended(&mut self, release: &str, ended: Ended) {
+    pub fn ended(&mut self, release: &str, ended: Ended) {
         let failures = self.failures(release) + u32::from(ended == Ended::RolledBack);
         self.pasts.retain(|p| p.release != release);
         self.pasts.push(Past {
@@ -297,6 +305,8 @@ impl Run {
             version: plan.canary.called().to_owned(),
             retry: ledger.failures(&plan.canary.hash),
             verified: false,
+            approved: Vec::new(),
+            asked: Vec::new(),
         }
     }
 }
@@ -328,6 +338,14 @@ impl Stage {
             | Stage::Promoting(t, _)
             | Stage::Watching(t) => Some(t),
             _ => None,
+        }
+    }
+
+    /// The run, to note what gates say.
+    pub fn run_mut(&mut self) -> Option<&mut Run> {
+        match self {
+            Stage::Starting(run) | Stage::Verifying(run, _) => Some(run),
+            other => other.trial_mut().map(|t| &mut t.run),
         }
     }
 

@@ -94,8 +94,11 @@ pub enum Hand {
     Copy,
     /// Put the previous template back into stable.
     Restore,
-    /// Scale the canary and the previous workload away.
-    Clear,
+    /// Scale the previous workload away.
+    Clear {
+        /// And the canary.
+        canary: bool,
+    },
 }
 
 /// A decision and what it rests on. The explanation is made when somebody writes it down: it costs about as much as a
@@ -129,19 +132,31 @@ pub fn step(plan: &Plan, state: State, seen: &Observation) -> Step {
         .orders
         .iter()
         .fold(stage, |stage, order| orders::obey(&mut desk, stage, order));
-    let mut stage = stages::advance(&mut desk, stage);
+    let mut stage = advance(&mut desk, stage);
     checks::ask(&mut desk, &mut stage);
     desk.close(stage)
+}
+
+/// A suspended release goes nowhere but back.
+fn advance(desk: &mut Desk, stage: Stage) -> Stage {
+    if desk.plan.suspended && !matches!(stage, Stage::RollingBack(..)) {
+        desk.say("suspended: spec.suspend is true");
+        return stage;
+    }
+    stages::advance(desk, stage)
 }
 
 /// Reads what has become known; a Worse verdict, a tripped guard or a check beyond its limit rolls back.
 fn judge(desk: &mut Desk, mut stage: Stage) -> Stage {
     let terms = stages::terms(desk, &stage);
     let judged = !stages::is_ordered(&stage);
+    let mixed = stages::is_mixed(desk, &stage);
     let Some(trial) = stage.trial_mut() else {
         return stage;
     };
-    trial.judge.read(desk.seen, &terms);
+    if !mixed {
+        trial.judge.read(desk.seen, &terms);
+    }
     desk.log(&mut trial.judge);
     desk.note(&trial.judge);
     let beyond = checks::read(desk, trial);

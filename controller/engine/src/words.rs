@@ -12,6 +12,12 @@ use contract::{
 
 use stats::{halfplane::Margin, placebo::Placebos};
 
+/// Pods are missing for this weight.
+pub(crate) fn no_room(weight: Split, room: &Option<f64>) -> String {
+    let room = room.unwrap_or(1.0) * 100.0;
+    format!("waiting for pods: {weight} is next, and the ready ones allow {room:.1} %")
+}
+
 /// Beyond this a factor of evidence says nothing more to anybody.
 const MANY: f64 = 1e6;
 
@@ -196,7 +202,7 @@ pub(crate) fn waiting(plan: &Plan, trial: &Trial) -> String {
 }
 
 /// Canary requests after which a canary that goes on like this is promoted; `None` when there are enough.
-fn needed(plan: &Plan, f: &Figures) -> Option<f64> {
+pub(crate) fn needed(plan: &Plan, f: &Figures) -> Option<f64> {
     if f.log_promote >= f.promote_at {
         return None;
     }

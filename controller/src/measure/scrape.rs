@@ -1,10 +1,13 @@
 //! Reads `/evidence` of one proxy.
 
-use crate::client::Client;
+use crate::{client::Client, kubernetes::Credentials};
 use bytes::Bytes;
-use contract::evidence::{Page, SCHEMA};
+use contract::{
+    evidence::{Page, SCHEMA},
+    names::EVIDENCE_NAME,
+};
 use engine::{Proxy, Told};
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, header};
 use serde::Deserialize;
 use std::{net::SocketAddr, time::Duration};
 
@@ -18,6 +21,8 @@ const NO_COHORTS: u64 = u32::MAX as u64;
 pub(crate) struct Scrape {
     name: String,
     client: Client,
+    /// Sent as bearer; `None`: none is wanted.
+    token: Option<String>,
     missing_since: Option<f64>,
 }
 
@@ -42,6 +47,18 @@ impl Scrape {
         Scrape {
             client: Client::new(&address, PATIENCE),
             name: address,
+            token: None,
+            missing_since: None,
+        }
+    }
+
+    /// A pod that tells evidence to whoever has the Secret of its namespace.
+    pub fn of_pod(name: &str, address: SocketAddr, credentials: &Credentials) -> Scrape {
+        let client = Client::new(address.to_string(), PATIENCE);
+        Scrape {
+            name: name.to_owned(),
+            client: client.secured(credentials.tls.clone(), EVIDENCE_NAME),
+            token: Some(credentials.token.clone()),
             missing_since: None,
         }
     }
@@ -65,7 +82,11 @@ impl Scrape {
     }
 
     async fn page(&mut self, since: u64) -> Result<Page, String> {
-        let request = Request::get(format!("/evidence?since={since}")).body(Bytes::new());
+        let mut request = Request::get(format!("/evidence?since={since}"));
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request.body(Bytes::new());
         let (status, body) = self.client.call(request.map_err(|e| e.to_string())?).await?;
         if status != StatusCode::OK {
             return Err(format!("it answered {status}"));
@@ -86,6 +107,11 @@ fn parse(body: &[u8]) -> Result<Page, String> {
 }
 
 impl Reading {
+    /// Why there is no page.
+    pub fn failure(&self) -> Option<&str> {
+        self.page.as_ref().err().map(|(_, reason)| reason.as_str())
+    }
+
     /// What the proxy told of one service.
     pub fn of(&self, service: &str) -> Proxy {
         let told = match &self.page {

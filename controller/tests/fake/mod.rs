@@ -263,6 +263,8 @@ impl Script {
                 bad: 0,
             }],
             latency: vec![(QUICK, (self.flown * self.rps) as u64)],
+            local: false,
+            rejected: Vec::new(),
         };
         let page = Page {
             schema: if self.mood == Mood::Newer { 2 } else { 1 },

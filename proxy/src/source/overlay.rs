@@ -1,11 +1,8 @@
 //! What admin calls have set since the file was written. Each key remembers what the file said at the time: when the
 //! file says something else later, the file wins. So the last writer of a key wins, also across a restart.
 
-use contract::{
-    annotations::{Annotations, fnv1a},
-    file::File,
-    names,
-};
+use super::sealed;
+use contract::{annotations::Annotations, file::File, names};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -102,7 +99,7 @@ pub fn restore(path: &Path) -> Overlay {
             return Overlay::default();
         }
     };
-    decode(&text).unwrap_or_else(|| {
+    sealed::decode(&text).unwrap_or_else(|| {
         let aside = aside(path);
         let moved = fs::rename(path, &aside);
         tracing::error!(
@@ -122,29 +119,6 @@ fn aside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".corrupt-{seconds}"));
     name.into()
-}
-
-/// A checksum in the first line, JSON in the rest.
-fn decode(text: &str) -> Option<Overlay> {
-    let (sum, json) = text.split_once('\n')?;
-    let good = u64::from_str_radix(sum, 16).ok()? == fnv1a(json.as_bytes());
-    if good {
-        serde_json::from_str(json).ok()
-    } else {
-        None
-    }
-}
-
-/// Keeps an overlay: written beside and renamed, so that a crash leaves the old one or the new one.
-///
-/// # Errors
-/// Those of the file system.
-pub fn keep(path: &Path, overlay: &Overlay) -> io::Result<()> {
-    let json = serde_json::to_string(overlay)?;
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    fs::write(&beside, format!("{:016x}\n{json}", fnv1a(json.as_bytes())))?;
-    fs::rename(&beside, path)
 }
 
 #[cfg(test)]
@@ -203,7 +177,7 @@ mod tests {
         let path = folder.join("overlay");
         let mut overlay = Overlay::default();
         overlay.set("a", &Annotations::new(), WEIGHT, Some("7".into()));
-        keep(&path, &overlay).unwrap();
+        sealed::keep(&path, &overlay).unwrap();
         assert_eq!(restore(&path), overlay);
         let text = fs::read_to_string(&path).unwrap();
         for damaged in [

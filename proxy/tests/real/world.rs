@@ -173,8 +173,8 @@ pub struct Backend {
 impl Backend {
     /// Each connection is handed to `script`.
     pub fn raw(script: impl Fn(Wire) + Send + Sync + 'static) -> Backend {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
         let script = Arc::new(script);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {

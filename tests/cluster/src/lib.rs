@@ -2,3 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod harness;
+pub mod load;
+pub mod loops;
+pub mod node;

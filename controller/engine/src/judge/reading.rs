@@ -455,6 +455,8 @@ mod tests {
                 bad: 6,
             }],
             latency: Vec::new(),
+            local: false,
+            rejected: Vec::new(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     desk::Desk,
+    plan::Handover,
     state::{Return, Run, Stage},
     telemetry,
 };
@@ -28,6 +29,9 @@ pub(crate) fn roll_back(desk: &mut Desk, run: Run, by: &str, reason: String) -> 
 pub(super) fn returning(desk: &mut Desk, run: Run, mut way: Return) -> Stage {
     // A clock that was set back must not make the wait longer.
     way.since = way.since.min(desk.seen.now);
+    if desk.plan.handover != Handover::Weight {
+        return super::handover::returning(desk, run, way);
+    }
     let in_table = desk.seen.table.as_ref().is_some_and(|t| t.split.is_none());
     let is_home = in_table && telemetry::is_home(desk.seen);
     if is_home || desk.seen.now - way.since >= PATIENCE {

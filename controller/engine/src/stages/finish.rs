@@ -2,6 +2,8 @@
 
 use crate::{
     desk::Desk,
+    observation::Tracks,
+    plan::Handover,
     state::{Run, Stage, Takeover, Trial},
     words,
 };
@@ -9,6 +11,9 @@ use contract::{Split, names::CONTROLLER, release::Phase};
 
 /// Left when every proxy has taken the weight. By evidence, the old version keeps a small share to compare with.
 pub(super) fn promoting(desk: &mut Desk, trial: Trial, how: Takeover) -> Stage {
+    if desk.plan.handover != Handover::Weight {
+        return super::handover::promoting(desk, trial, how);
+    }
     if !desk.is_taken() {
         desk.say(format!("waiting for every proxy to take {}", desk.ledger.wanted));
         return Stage::Promoting(trial, how);
@@ -16,6 +21,11 @@ pub(super) fn promoting(desk: &mut Desk, trial: Trial, how: Takeover) -> Stage {
     if how == Takeover::Ordered || desk.ledger.wanted.same_share(Split::ALL) {
         return succeed(desk, trial.run);
     }
+    watch(desk, trial)
+}
+
+/// Both versions are compared once more.
+pub(super) fn watch(desk: &mut Desk, trial: Trial) -> Stage {
     let watch = desk.plan.policy.promotion.watch;
     let reason = format!(
         "{} serves {}; both are compared for {watch} more",
@@ -42,7 +52,17 @@ pub(super) fn watching(desk: &mut Desk, trial: Trial) -> Stage {
 
 /// The watch has passed: the last share, and then the end.
 fn rest(desk: &mut Desk, trial: Trial) -> Stage {
-    desk.want(Split::ALL);
+    let how = match desk.plan.handover {
+        Handover::Weight => {
+            desk.want(Split::ALL);
+            Takeover::Judged
+        }
+        Handover::Copy | Handover::External => {
+            desk.want(Split::NONE);
+            desk.lead(Tracks::Usual);
+            Takeover::Watched
+        }
+    };
     let watch = desk.plan.policy.promotion.watch;
     let figures = words::counts(&trial.judge.figures());
     desk.decide(
@@ -51,10 +71,10 @@ fn rest(desk: &mut Desk, trial: Trial) -> Stage {
         CONTROLLER,
         format!("good enough, also in the watch of {watch}: {figures}"),
     );
-    Stage::Promoting(trial, Takeover::Judged)
+    Stage::Promoting(trial, how)
 }
 
-fn succeed(desk: &mut Desk, run: Run) -> Stage {
+pub(super) fn succeed(desk: &mut Desk, run: Run) -> Stage {
     let reason = format!("promoted: {} serves everybody", run.version);
     desk.decide(&run, Phase::Succeeded, CONTROLLER, reason);
     Stage::Succeeded(run)

@@ -2,15 +2,18 @@
 
 use crate::{
     desk::Desk,
-    observation::Readiness,
+    gates,
+    observation::{Readiness, Tracks, Workloads},
     overrule,
+    plan::Handover,
     state::{Ended, Run, Smoke, Stage},
-    step::Action,
+    step::{Action, Hand},
     telemetry, words,
 };
 use contract::{
     Split,
     names::{CONTROLLER, FILE},
+    policy::At,
     release::Phase,
 };
 
@@ -19,6 +22,7 @@ const SMOKE_ROUNDS: u32 = 20;
 
 /// Left when there is a canary that was neither promoted nor rolled back.
 pub(super) fn idle(desk: &mut Desk) -> Stage {
+    clear(desk);
     let Some(release) = desk.plan.release() else {
         desk.say(words::nothing(Phase::Idle));
         return Stage::Idle;
@@ -30,7 +34,9 @@ pub(super) fn idle(desk: &mut Desk) -> Stage {
             desk.want(Split::NONE);
             Stage::RolledBack(run)
         }
-        Some(Ended::Promoted) if desk.ledger.just_promoted(release) => {
+        Some(Ended::Promoted)
+            if desk.plan.handover == Handover::Weight && desk.ledger.just_promoted(release) =>
+        {
             desk.want(Split::ALL);
             Stage::Succeeded(Run {
                 verified: true,
@@ -44,6 +50,19 @@ pub(super) fn idle(desk: &mut Desk) -> Stage {
             ));
             Stage::Idle
         }
+    }
+}
+
+/// Of a release that another hand has ended, the old version may still have pods.
+fn clear(desk: &mut Desk) {
+    let is_up = |w: &Workloads| w.previous.as_ref().is_some_and(|p| p.wanted > 0);
+    let is_usual = desk
+        .seen
+        .table
+        .as_ref()
+        .is_some_and(|t| t.tracks == Tracks::Usual);
+    if is_usual && desk.seen.workloads.as_ref().is_some_and(is_up) {
+        desk.act(Action::Hand(Hand::Clear { canary: false }));
     }
 }
 
@@ -89,15 +108,32 @@ pub(crate) fn begin(desk: &mut Desk, run: Run, by: &str, reason: String) -> Stag
 }
 
 /// Left when every proxy has weight 0 and the canary answers. A canary that never does stays here, at weight 0.
-pub(super) fn starting(desk: &mut Desk, run: Run) -> Stage {
+pub(super) fn starting(desk: &mut Desk, mut run: Run) -> Stage {
     desk.act(Action::Probe);
+    raise(desk);
     match &desk.seen.readiness {
         Readiness::Unknown => desk.say("asking whether the canary answers"),
         Readiness::NotReady(why) => desk.say(format!("waiting for the canary to answer: {why}")),
         Readiness::Ready if !is_at_zero(desk) => desk.say("waiting for every proxy to confirm weight 0"),
-        Readiness::Ready => return verify(desk, run),
+        Readiness::Ready if desk.seen.room == Some(0.0) => {
+            desk.say("waiting for stable's pods: they could not take everybody back");
+        }
+        Readiness::Ready => {
+            match gates::wait(desk, &mut run, At::BeforeStart, "", "gets its first request") {
+                Some(why) => desk.say(why),
+                None => return verify(desk, run),
+            }
+        }
     }
     Stage::Starting(run)
+}
+
+/// A canary that was scaled away, or is not made yet, gets its pods.
+pub(super) fn raise(desk: &mut Desk) {
+    let is_away = |w: &Workloads| w.canary.as_ref().is_none_or(|c| c.wanted == 0);
+    if desk.seen.workloads.as_ref().is_some_and(is_away) {
+        desk.act(Action::Hand(Hand::Raise));
+    }
 }
 
 /// The table is as wanted, all proxies have it, and nobody reaches the canary by weight.

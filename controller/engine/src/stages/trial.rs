@@ -3,14 +3,16 @@
 use crate::{
     checks,
     desk::Desk,
-    overrule,
+    gates, overrule,
+    plan::Handover,
     state::{Cause, Pause, Run, Stage, Takeover, Trial},
+    step::{Action, Hand},
     telemetry, words,
 };
 use contract::{
     Split,
     names::CONTROLLER,
-    policy::{Step, Undecided},
+    policy::{At, Step, Undecided},
     release::{Phase, Verdict},
     split::DEFAULT_TOTAL,
 };
@@ -34,6 +36,7 @@ pub(super) fn first(desk: &mut Desk, run: Run) -> Stage {
         Some(step) => percent(step.weight),
         None => Split::of_share(desk.plan.pace.first(rate), DEFAULT_TOTAL),
     };
+    let weight = capped(desk, weight);
     desk.want(weight);
     desk.note(&trial.judge);
     desk.log(&mut trial.judge);
@@ -117,16 +120,37 @@ fn by_evidence(desk: &mut Desk, trial: Trial) -> Stage {
     let slow = trial.judge.sight_of_slow();
     let share = slow.map_or(share, |s| share.min(desk.plan.pace_of_slow.next(now.share(), &s)));
     let next = Split::of_share(share, DEFAULT_TOTAL);
-    if next.exceeds(now) && next.share() >= LEAST_FACTOR * now.share() * ROUNDING {
-        return raise(desk, trial, next);
+    let is_step = |next: Split| next.exceeds(now) && next.share() >= LEAST_FACTOR * now.share() * ROUNDING;
+    if !is_step(next) {
+        return Stage::Shifting(trial);
     }
+    let possible = capped(desk, next);
+    if is_step(possible) {
+        return raise(desk, trial, possible);
+    }
+    desk.say(words::no_room(next, &desk.seen.room));
     Stage::Shifting(trial)
+}
+
+/// No more than the canary's ready pods can take; more of them are asked for.
+fn capped(desk: &mut Desk, weight: Split) -> Split {
+    match desk.seen.room {
+        Some(room) if weight.share() > room => {
+            desk.act(Action::Hand(Hand::Room(weight.share())));
+            Split::of_share(room * ROUNDING, DEFAULT_TOTAL)
+        }
+        _ => weight,
+    }
 }
 
 /// A plain step: taken, held for its time, then perhaps until a person resumes.
 fn plain(desk: &mut Desk, mut trial: Trial, step: &Step) -> Stage {
     let weight = percent(step.weight);
     if weight.exceeds(desk.ledger.wanted) {
+        if !capped(desk, weight).same_share(weight) {
+            desk.say(words::no_room(weight, &desk.seen.room));
+            return Stage::Shifting(trial);
+        }
         return raise(desk, trial, weight);
     }
     if trial.judge.at_weight() < step.hold.as_seconds() {
@@ -152,6 +176,11 @@ fn plain(desk: &mut Desk, mut trial: Trial, step: &Step) -> Stage {
 }
 
 fn raise(desk: &mut Desk, mut trial: Trial, weight: Split) -> Stage {
+    let (detail, intent) = (weight.to_string(), format!("gets {weight}"));
+    if let Some(why) = gates::wait(desk, &mut trial.run, At::BeforeIncrease, &detail, &intent) {
+        desk.say(why);
+        return Stage::Shifting(trial);
+    }
     trial.judge.weight_changed();
     desk.want(weight);
     let reason = words::raised(weight, &trial.judge.figures());
@@ -169,14 +198,21 @@ fn is_promotable(desk: &Desk, trial: &Trial) -> bool {
         && desk.is_taken()
 }
 
-fn promote(desk: &mut Desk, trial: Trial) -> Stage {
+fn promote(desk: &mut Desk, mut trial: Trial) -> Stage {
+    if let Some(why) = gates::wait(desk, &mut trial.run, At::BeforePromotion, "", "becomes stable") {
+        desk.say(why);
+        return Stage::Shifting(trial);
+    }
     let promotion = &desk.plan.policy.promotion;
     let watched = promotion.watch.as_seconds() > 0.0;
-    desk.want(if watched {
-        percent(100.0 - promotion.watch_weight)
-    } else {
-        Split::ALL
-    });
+    // In a cluster the weight stays until stable runs the new version.
+    if desk.plan.handover == Handover::Weight {
+        desk.want(if watched {
+            percent(100.0 - promotion.watch_weight)
+        } else {
+            Split::ALL
+        });
+    }
     let reason = match trial.judge.verdict() {
         Verdict::Same => {
             let margin = trial.judge.evidence().errors().config().promote;
@@ -238,6 +274,9 @@ pub(super) fn undecided(desk: &mut Desk, trial: Trial) -> Stage {
 
 /// Left by a person. The judgement goes on, and a Worse verdict still rolls back.
 pub(super) fn paused(desk: &mut Desk, trial: Trial, pause: Pause) -> Stage {
+    if !desk.ledger.wanted.is_none() {
+        super::start::raise(desk);
+    }
     desk.say(format!(
         "{}; {}",
         pause.reason,

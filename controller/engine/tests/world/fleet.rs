@@ -93,14 +93,13 @@ impl Fleet {
     }
 
     pub fn pass(&mut self) {
-        for pods in [
+        let all = [
             Some(&mut self.stable),
             self.canary.as_mut(),
             self.previous.as_mut(),
-        ] {
-            if let Some(pods) = pods {
-                pods.left = pods.left.saturating_sub(1);
-            }
+        ];
+        for pods in all.into_iter().flatten() {
+            pods.left = pods.left.saturating_sub(1);
         }
     }
 
@@ -124,11 +123,9 @@ impl Fleet {
             }
             Hand::Copy => self.stable.set(&canary.unwrap().hash, PODS),
             Hand::Restore => self.stable.set(&self.previous.clone().unwrap().hash, PODS),
-            Hand::Clear => {
-                for pods in [self.canary.as_mut(), self.previous.as_mut()]
-                    .into_iter()
-                    .flatten()
-                {
+            Hand::Clear { canary } => {
+                let canary = self.canary.as_mut().filter(|_| *canary);
+                for pods in [canary, self.previous.as_mut()].into_iter().flatten() {
                     let hash = pods.hash.clone();
                     pods.set(&hash, 0);
                 }

@@ -3,6 +3,7 @@
 
 mod fleet;
 
+#[allow(unused_imports, reason = "each test file uses its part of the world")]
 pub use fleet::{Fleet, Pods};
 
 use contract::{
@@ -391,6 +392,17 @@ impl World {
     }
 
     pub fn observe(&mut self) -> Observation {
+        if let Some(fleet) = &mut self.fleet {
+            fleet.pass();
+            self.plan = fleet.plan();
+            let canary = fleet.told().canary;
+            let ready = canary.is_some_and(|c| c.settled && c.ready > 0);
+            self.readiness = if ready {
+                Readiness::Ready
+            } else {
+                Readiness::NotReady("0 pods are ready".into())
+            };
+        }
         let told = if self.is_silent() {
             self.missing()
         } else {
@@ -450,6 +462,8 @@ impl World {
                 .map(|(b, n)| (b as u16, *n))
                 .filter(|(_, n)| *n > 0)
                 .collect(),
+            local: false,
+            rejected: Vec::new(),
         };
         Told::Page {
             process: format!("process-{}", self.process),
@@ -461,17 +475,6 @@ impl World {
 
     /// One whole turn: observe, decide, act, save.
     pub fn turn(&mut self) -> Step {
-        if let Some(fleet) = &mut self.fleet {
-            fleet.pass();
-            self.plan = fleet.plan();
-            let canary = fleet.told().canary;
-            let ready = canary.is_some_and(|c| c.settled && c.ready > 0);
-            self.readiness = if ready {
-                Readiness::Ready
-            } else {
-                Readiness::NotReady("0 pods are ready".into())
-            };
-        }
         let seen = self.observe();
         let step = step(&self.plan, self.state.clone(), &seen);
         self.act(&step.actions);

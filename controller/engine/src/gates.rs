@@ -1,0 +1,79 @@
+//! Gates: who must say yes before the release goes on. A gate that does not answer has not said yes, and has not failed.
+
+use crate::{desk::Desk, state::Run, step::Action};
+use contract::policy::{At, Gate};
+
+/// Why the release must wait at this point, if it must. `intent` is what would happen next; `detail` tells two questions
+/// of one gate apart.
+pub(crate) fn wait(desk: &mut Desk, run: &mut Run, at: At, detail: &str, intent: &str) -> Option<String> {
+    let gates = &desk.plan.policy.gates;
+    let asked: Vec<(usize, String)> = gates
+        .iter()
+        .enumerate()
+        .filter(|(_, g)| g.at == at)
+        .map(|(i, g)| (i, question(g, detail)))
+        .collect();
+    take_answers(desk, run, &asked);
+    run.asked.clear();
+    let mut waiting = None;
+    for (i, question) in asked {
+        if run.approved.contains(&question) {
+            continue;
+        }
+        let gate = &desk.plan.policy.gates[i];
+        let why = reason(desk, gate, &question);
+        waiting = waiting.or(Some(format!("before it {intent}, {why}")));
+        run.asked.push(question.clone());
+        if gate.webhook.is_some() {
+            let intent = format!("{} {intent}", run.version);
+            desk.act(Action::Ask {
+                gate: i,
+                question,
+                intent,
+            });
+        }
+    }
+    waiting
+}
+
+/// A person's yes to what this gate is asked now.
+pub(crate) fn approve(run: &mut Run, gate: &str) -> Result<(), String> {
+    let is_its = |q: &&String| q.split('@').next() == Some(gate);
+    let mine: Vec<String> = run.asked.iter().filter(is_its).cloned().collect();
+    if mine.is_empty() {
+        return Err(match run.asked.first().and_then(|q| q.split('@').next()) {
+            Some(other) => format!("no gate {gate} is waited for; {other} is"),
+            None => "no gate waits for an answer".to_owned(),
+        });
+    }
+    run.approved.extend(mine);
+    Ok(())
+}
+
+fn take_answers(desk: &Desk, run: &mut Run, asked: &[(usize, String)]) {
+    for answer in desk.seen.gates.iter().filter(|a| a.outcome.is_ok()) {
+        let known = asked.iter().any(|(_, q)| *q == answer.question);
+        if known && !run.approved.contains(&answer.question) {
+            run.approved.push(answer.question.clone());
+        }
+    }
+}
+
+fn question(gate: &Gate, detail: &str) -> String {
+    match detail {
+        "" => format!("{}@{}", gate.name, gate.at),
+        detail => format!("{}@{} {detail}", gate.name, gate.at),
+    }
+}
+
+fn reason(desk: &Desk, gate: &Gate, question: &str) -> String {
+    let answer = desk.seen.gates.iter().find(|a| a.question == *question);
+    match (&gate.webhook, answer.map(|a| &a.outcome)) {
+        (_, Some(Err(why))) => format!("gate {} must say yes: {why}", gate.name),
+        (Some(_), _) => format!("gate {} must say yes", gate.name),
+        (None, _) => format!(
+            "a person must approve: serin approve {} {}",
+            desk.plan.service, gate.name
+        ),
+    }
+}

@@ -1,0 +1,183 @@
+//! One release as the cluster shows it now: the plan, and what is observed of workloads and annotations.
+
+use super::{
+    api::Key,
+    rollout, service, template,
+    template::{Labels, Terms},
+    workload,
+    world::{Thing, World},
+};
+use contract::rollout::{RolloutSpec, Workload};
+use engine::{InCluster, Plan, Table, Workloads};
+use std::{collections::BTreeSet, sync::Arc};
+
+/// A release that can be seen.
+#[derive(Clone, Debug)]
+pub(super) struct Sight {
+    pub spec: Arc<RolloutSpec>,
+    pub service: Arc<service::Known>,
+    /// The usual track Services.
+    pub usual: [String; 2],
+    pub terms: Terms,
+    pub stable: Version,
+    pub canary: Option<Version>,
+    pub previous: Option<Version>,
+    pub plan: Plan,
+    /// Or what is wrong with the annotations.
+    pub table: Result<Table, String>,
+}
+
+/// A workload and which version it is.
+#[derive(Clone, Debug)]
+pub(super) struct Version {
+    pub known: Arc<workload::Known>,
+    pub hash: String,
+    pub name: String,
+}
+
+/// What a Rollout rests on, whether it can be seen or not.
+pub(super) fn things(world: &World, key: &Key, spec: &RolloutSpec) -> BTreeSet<Thing> {
+    let workload = |w: &Workload| Thing::Workload(w.kind, key.beside(&w.name));
+    let service = key.beside(&spec.service);
+    let front = world.service(&service);
+    let usual = front.and_then(|s| s.usual(&world.prefix).ok());
+    let tracks = usual
+        .into_iter()
+        .flatten()
+        .map(|name| Thing::Service(key.beside(name)));
+    let fixed = [
+        workload(&spec.stable),
+        workload(&spec.canary()),
+        workload(&spec.previous()),
+        Thing::Proxies(service.clone()),
+        Thing::Service(service),
+    ];
+    fixed.into_iter().chain(tracks).collect()
+}
+
+impl Sight {
+    /// Looks.
+    ///
+    /// # Errors
+    /// What is missing or wrong, with the remedy.
+    pub fn of(world: &World, key: &Key, rollout: &rollout::Known) -> Result<Sight, String> {
+        let spec = rollout.spec.clone()?;
+        let name = &spec.service;
+        let service = world.service(&key.beside(name)).ok_or_else(|| {
+            format!("there is no Service {name}; make it, or name another one in spec.service")
+        })?;
+        let usual = service.usual(&world.prefix)?;
+        let stable = world.workload(spec.stable.kind, key.beside(&spec.stable.name));
+        let stable = stable.ok_or_else(|| {
+            format!(
+                "there is no {:?} {}; make it, or name another one in spec.stable",
+                spec.stable.kind, spec.stable.name
+            )
+        })?;
+        let find = |w: Workload| world.workload(w.kind, key.beside(&w.name));
+        let (canary, previous) = (find(spec.canary()), find(spec.previous()));
+        let terms = terms(world, key, &spec, &usual, [Some(&stable), canary.as_ref()])?;
+        let version = |known: Arc<workload::Known>| Version::of(known, &terms);
+        let (stable, canary, previous) = (version(stable), canary.map(version), previous.map(version));
+        let plan = plan(&spec, &stable, canary.as_ref())?;
+        let table = service
+            .table(name, &world.prefix)
+            .map_err(|faults| contract::fault::listing(&faults));
+        Ok(Sight {
+            plan,
+            table,
+            terms,
+            stable,
+            canary,
+            previous,
+            usual,
+            service,
+            spec,
+        })
+    }
+
+    /// The workloads, for the engine.
+    pub fn workloads(&self) -> Workloads {
+        Workloads {
+            stable: self.stable.seen(),
+            canary: self.canary.as_ref().map(Version::seen),
+            previous: self.previous.as_ref().map(Version::seen),
+        }
+    }
+
+    /// The largest share that there is room for.
+    pub fn room(&self) -> Option<f64> {
+        let present = self.table.as_ref().map_or(0.0, |t| t.split.share());
+        let canary = self.canary.as_ref()?;
+        workload::room(&self.stable.known.counts, &canary.known.counts, present)
+    }
+}
+
+impl Version {
+    fn of(known: Arc<workload::Known>, terms: &Terms) -> Version {
+        let template = known.template();
+        Version {
+            hash: terms.hash(&template),
+            name: template::version(&template),
+            known,
+        }
+    }
+
+    fn seen(&self) -> engine::Workload {
+        let counts = &self.known.counts;
+        engine::Workload {
+            hash: self.hash.clone(),
+            wanted: counts.wanted,
+            ready: counts.ready,
+            settled: counts.settled,
+            stuck: counts.stuck.clone(),
+        }
+    }
+
+    fn named(&self) -> (String, String) {
+        (self.name.clone(), self.hash.clone())
+    }
+}
+
+fn terms(
+    world: &World,
+    key: &Key,
+    spec: &RolloutSpec,
+    usual: &[String; 2],
+    workloads: [Option<&Arc<workload::Known>>; 2],
+) -> Result<Terms, String> {
+    let mut tracks: [Labels; 2] = Default::default();
+    for (track, name) in tracks.iter_mut().zip(usual) {
+        let found = world.service(&key.beside(name));
+        let found = found
+            .ok_or_else(|| format!("there is no track Service {name}; make it, or `serin front` makes it"))?;
+        track.clone_from(&found.selector);
+    }
+    let matched: Vec<Labels> = workloads.into_iter().flatten().map(|w| w.matched()).collect();
+    let matched: Vec<&Labels> = matched.iter().collect();
+    let terms = Terms::new(
+        tracks,
+        &matched,
+        spec.promotion.leave_behind.clone(),
+        &world.prefix,
+    );
+    if terms.differing().is_empty() {
+        let [stable, canary] = usual;
+        return Err(format!(
+            "the Services {stable} and {canary} select the same pods; give their selectors a label that differs, such as track"
+        ));
+    }
+    Ok(terms)
+}
+
+fn plan(spec: &RolloutSpec, stable: &Version, canary: Option<&Version>) -> Result<Plan, String> {
+    let canary = canary.filter(|c| !c.known.is_put_away());
+    let told = InCluster {
+        service: spec.service.clone(),
+        policy: spec.policy(),
+        stable: stable.named(),
+        canary: canary.map(Version::named),
+        suspended: spec.suspend,
+    };
+    Plan::in_cluster(told).map_err(|faults| contract::fault::listing(&faults))
+}

@@ -1,0 +1,520 @@
+//! What the cluster is like: everything that Rollouts rest on is watched, and remembered in few words.
+//!
+//! A change wakes the Rollouts that it concerns and no other.
+
+use super::{
+    api::{Key, Kind, Server},
+    rollout, service, workload,
+};
+use contract::{
+    names::{PROXY, SIGNALS_PORT},
+    rollout::WorkloadKind,
+};
+use futures_util::StreamExt;
+use kube::{
+    core::DynamicObject,
+    runtime::{
+        WatchStreamExt,
+        utils::Backoff,
+        watcher::{self, Event, watcher},
+    },
+};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::mpsc;
+
+/// Port of signals where a pod does not name one.
+const SIGNALS: u16 = 9901;
+/// Waits after failures of a watch, in milliseconds; the last goes on.
+const WAITS: [u64; 4] = [50, 200, 500, 800];
+
+/// Something that a Rollout rests on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Thing {
+    Rollout(Key),
+    Service(Key),
+    Workload(WorkloadKind, Key),
+    /// The proxies of a Service.
+    Proxies(Key),
+}
+
+/// A pod that is a proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pod {
+    pub version: u64,
+    /// The Service that it is a proxy of.
+    service: Key,
+    pub address: Option<SocketAddr>,
+    pub ready: bool,
+    /// Whether it was told to end.
+    pub leaving: bool,
+    /// Whether it can still answer: neither finished nor failed.
+    alive: bool,
+}
+
+/// All that is known.
+#[derive(Debug)]
+pub(super) struct World {
+    pub prefix: String,
+    known: Mutex<Memory>,
+    dirty: mpsc::UnboundedSender<Key>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    rollouts: HashMap<Key, Arc<rollout::Known>>,
+    services: HashMap<Key, Arc<service::Known>>,
+    workloads: HashMap<(WorkloadKind, Key), Arc<workload::Known>>,
+    pods: HashMap<Key, Arc<Pod>>,
+    /// By Service: its proxies.
+    fronts: HashMap<Key, BTreeSet<Key>>,
+    concerns: HashMap<Thing, BTreeSet<Key>>,
+    /// By Rollout: what it rests on.
+    rests: HashMap<Key, BTreeSet<Thing>>,
+    /// Kinds whose first list is whole.
+    listed: BTreeSet<Kind>,
+}
+
+impl World {
+    /// Nothing is known yet; the receiver gets the Rollouts that have something to look at.
+    pub fn new(prefix: &str) -> (Arc<World>, mpsc::UnboundedReceiver<Key>) {
+        let (dirty, news) = mpsc::unbounded_channel();
+        let world = World {
+            prefix: prefix.to_owned(),
+            known: Mutex::default(),
+            dirty,
+        };
+        (Arc::new(world), news)
+    }
+
+    /// Watches for ever, all kinds side by side.
+    pub async fn watch(self: Arc<World>, server: Server, namespace: Option<String>) {
+        let one = |kind| {
+            let (world, server, namespace) = (self.clone(), server.clone(), namespace.clone());
+            async move { world.follow(kind, &server, namespace.as_deref()).await }
+        };
+        tokio::join!(
+            one(Kind::Rollout),
+            one(Kind::Service),
+            one(Kind::Workload(WorkloadKind::Deployment)),
+            one(Kind::Workload(WorkloadKind::DaemonSet)),
+            one(Kind::Pod),
+        );
+    }
+
+    /// Whether every first list is whole: before that, what is missing may only not be known.
+    pub fn is_whole(&self) -> bool {
+        self.memory().listed.len() == KINDS
+    }
+
+    async fn follow(&self, kind: Kind, server: &Server, namespace: Option<&str>) {
+        let config = match kind {
+            Kind::Pod => watcher::Config::default().labels(&format!("{}{PROXY}", self.prefix)),
+            _ => watcher::Config::default(),
+        };
+        let events = watcher(server.all(kind, namespace), config).backoff(Waits::default());
+        let mut events = std::pin::pin!(events);
+        let mut listed = BTreeSet::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Init) => listed.clear(),
+                Ok(Event::InitApply(object)) => {
+                    listed.insert(Key::of(&object));
+                    self.learn(kind, &object);
+                }
+                Ok(Event::InitDone) => self.complete(kind, &listed),
+                Ok(Event::Apply(object)) => self.learn(kind, &object),
+                Ok(Event::Delete(object)) => self.forget(kind, &Key::of(&object)),
+                Err(e) => tracing::warn!(
+                    "the watch of {} has failed, and is begun again: {e}",
+                    kind.resource().plural
+                ),
+            }
+        }
+    }
+
+    /// Takes an object as it is now, from a watch or from an answer to us.
+    pub fn learn(&self, kind: Kind, object: &DynamicObject) {
+        let key = Key::of(object);
+        let thing = match kind {
+            Kind::Rollout => self
+                .memory()
+                .rollout(&key, rollout::Known::of(object, &self.prefix)),
+            Kind::Service => self
+                .memory()
+                .service(&key, service::Known::of(object, &self.prefix)),
+            Kind::Workload(of) => {
+                let known = workload::Known::of(object, of, &self.prefix);
+                self.memory().workload(of, &key, known)
+            }
+            Kind::Pod => Pod::of(object, &self.prefix).and_then(|pod| self.memory().pod(&key, pod)),
+            Kind::Secret | Kind::Lease => None,
+        };
+        self.wake(thing);
+    }
+
+    /// An object that is not there any more.
+    pub fn forget(&self, kind: Kind, key: &Key) {
+        let thing = self.memory().forget(kind, key);
+        self.wake(thing);
+    }
+
+    fn complete(&self, kind: Kind, listed: &BTreeSet<Key>) {
+        let gone = self.memory().missing(kind, listed);
+        for key in gone {
+            self.forget(kind, &key);
+        }
+        let whole = {
+            let mut memory = self.memory();
+            memory.listed.insert(kind) && memory.listed.len() == KINDS
+        };
+        if whole {
+            self.wake_all();
+        }
+    }
+
+    /// Has every Rollout looked at.
+    pub fn wake_all(&self) {
+        let keys: Vec<Key> = self.memory().rollouts.keys().cloned().collect();
+        for key in keys {
+            let _ = self.dirty.send(key);
+        }
+    }
+
+    fn wake(&self, thing: Option<Thing>) {
+        let Some(thing) = thing else { return };
+        let concerned = match &thing {
+            Thing::Rollout(key) => vec![key.clone()],
+            other => self
+                .memory()
+                .concerns
+                .get(other)
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect(),
+        };
+        for key in concerned {
+            // Nobody listens any more when the controller stops.
+            let _ = self.dirty.send(key);
+        }
+    }
+
+    /// What a Rollout rests on, so that changes of it wake the Rollout.
+    pub fn concern(&self, rollout: &Key, things: BTreeSet<Thing>) {
+        self.memory().concern(rollout, things);
+    }
+
+    /// A Rollout.
+    pub fn rollout(&self, key: &Key) -> Option<Arc<rollout::Known>> {
+        self.memory().rollouts.get(key).cloned()
+    }
+
+    /// A Service.
+    pub fn service(&self, key: &Key) -> Option<Arc<service::Known>> {
+        self.memory().services.get(key).cloned()
+    }
+
+    /// A workload.
+    pub fn workload(&self, kind: WorkloadKind, key: Key) -> Option<Arc<workload::Known>> {
+        self.memory().workloads.get(&(kind, key)).cloned()
+    }
+
+    /// The pods that are proxies of a Service, by name.
+    pub fn proxies(&self, service: &Key) -> BTreeMap<String, Arc<Pod>> {
+        let memory = self.memory();
+        let keys = memory.fronts.get(service).into_iter().flatten();
+        keys.filter_map(|k| Some((k.name.clone(), memory.pods.get(k)?.clone())))
+            .filter(|(_, pod)| pod.alive)
+            .collect()
+    }
+
+    /// Rollouts by phase.
+    pub fn phases(&self) -> BTreeMap<String, i64> {
+        let mut phases = BTreeMap::new();
+        for rollout in self.memory().rollouts.values() {
+            *phases.entry(rollout.saved.phase.to_string()).or_default() += 1;
+        }
+        phases
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // Whoever panicked while holding it left whole entries behind: each is replaced at once.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many kinds are watched.
+const KINDS: usize = 5;
+
+impl Memory {
+    fn rollout(&mut self, key: &Key, new: rollout::Known) -> Option<Thing> {
+        let old = self.rollouts.get(key);
+        if old.is_some_and(|o| o.version > new.version && o.uid == new.uid) {
+            return None;
+        }
+        // Our own writes of the status come back, and need no step.
+        let told = old.is_none_or(|o| {
+            (o.generation, o.deleting, &o.finalizers, &o.asked)
+                != (new.generation, new.deleting, &new.finalizers, &new.asked)
+        });
+        self.rollouts.insert(key.clone(), Arc::new(new));
+        told.then(|| Thing::Rollout(key.clone()))
+    }
+
+    fn service(&mut self, key: &Key, new: service::Known) -> Option<Thing> {
+        let old = self.services.get(key);
+        if old.is_some_and(|o| o.version > new.version && o.uid == new.uid) {
+            return None;
+        }
+        let told = old.is_none_or(|o| {
+            (&o.annotations, &o.manager, &o.selector, &o.ports)
+                != (&new.annotations, &new.manager, &new.selector, &new.ports)
+        });
+        self.services.insert(key.clone(), Arc::new(new));
+        told.then(|| Thing::Service(key.clone()))
+    }
+
+    fn workload(&mut self, kind: WorkloadKind, key: &Key, new: workload::Known) -> Option<Thing> {
+        let place = (kind, key.clone());
+        let old = self.workloads.get(&place);
+        let told = old.is_none_or(|o| {
+            workload::Known {
+                version: new.version,
+                ..(**o).clone()
+            } != new
+        });
+        self.workloads.insert(place, Arc::new(new));
+        told.then(|| Thing::Workload(kind, key.clone()))
+    }
+
+    fn pod(&mut self, key: &Key, new: Pod) -> Option<Thing> {
+        let service = new.service.clone();
+        let told = self.pods.get(key).is_none_or(|o| {
+            Pod {
+                version: new.version,
+                ..(**o).clone()
+            } != new
+        });
+        self.fronts
+            .entry(service.clone())
+            .or_default()
+            .insert(key.clone());
+        self.pods.insert(key.clone(), Arc::new(new));
+        told.then_some(Thing::Proxies(service))
+    }
+
+    fn forget(&mut self, kind: Kind, key: &Key) -> Option<Thing> {
+        match kind {
+            Kind::Rollout => {
+                self.rollouts.remove(key)?;
+                self.concern(key, BTreeSet::new());
+                Some(Thing::Rollout(key.clone()))
+            }
+            Kind::Service => self.services.remove(key).map(|_| Thing::Service(key.clone())),
+            Kind::Workload(of) => {
+                let gone = self.workloads.remove(&(of, key.clone()));
+                gone.map(|_| Thing::Workload(of, key.clone()))
+            }
+            Kind::Pod => {
+                let pod = self.pods.remove(key)?;
+                let front = self.fronts.get_mut(&pod.service);
+                if front.is_some_and(|pods| pods.remove(key) && pods.is_empty()) {
+                    self.fronts.remove(&pod.service);
+                }
+                Some(Thing::Proxies(pod.service.clone()))
+            }
+            Kind::Secret | Kind::Lease => None,
+        }
+    }
+
+    fn missing(&self, kind: Kind, listed: &BTreeSet<Key>) -> Vec<Key> {
+        let all: Vec<&Key> = match kind {
+            Kind::Rollout => self.rollouts.keys().collect(),
+            Kind::Service => self.services.keys().collect(),
+            Kind::Workload(of) => self
+                .workloads
+                .keys()
+                .filter(|(k, _)| *k == of)
+                .map(|(_, key)| key)
+                .collect(),
+            Kind::Pod => self.pods.keys().collect(),
+            Kind::Secret | Kind::Lease => Vec::new(),
+        };
+        all.into_iter().filter(|k| !listed.contains(k)).cloned().collect()
+    }
+
+    fn concern(&mut self, rollout: &Key, things: BTreeSet<Thing>) {
+        let before = self.rests.remove(rollout).unwrap_or_default();
+        for gone in before.difference(&things) {
+            if let Some(concerned) = self.concerns.get_mut(gone) {
+                concerned.remove(rollout);
+                if concerned.is_empty() {
+                    self.concerns.remove(gone);
+                }
+            }
+        }
+        for new in things.difference(&before) {
+            self.concerns
+                .entry(new.clone())
+                .or_default()
+                .insert(rollout.clone());
+        }
+        if !things.is_empty() {
+            self.rests.insert(rollout.clone(), things);
+        }
+    }
+}
+
+impl Pod {
+    fn of(object: &DynamicObject, prefix: &str) -> Option<Pod> {
+        let labels = object.metadata.labels.as_ref()?;
+        let service = labels.get(&format!("{prefix}{PROXY}"))?;
+        let status = &object.data["status"];
+        let ip = status["podIP"].as_str().and_then(|ip| ip.parse::<IpAddr>().ok());
+        let port = signals_port(&object.data["spec"]);
+        Some(Pod {
+            version: workload::version_of(object),
+            service: Key::of(object).beside(service),
+            address: ip.map(|ip| SocketAddr::new(ip, port)),
+            ready: is_ready(status) && object.metadata.deletion_timestamp.is_none(),
+            leaving: object.metadata.deletion_timestamp.is_some(),
+            alive: !matches!(status["phase"].as_str(), Some("Succeeded" | "Failed")),
+        })
+    }
+}
+
+/// Whether a pod's status says that it is ready.
+pub(super) fn is_ready(status: &Value) -> bool {
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    conditions
+        .into_iter()
+        .any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
+
+fn signals_port(spec: &Value) -> u16 {
+    let containers = spec["containers"].as_array().into_iter().flatten();
+    let mut ports = containers.flat_map(|c| c["ports"].as_array().into_iter().flatten());
+    let found = ports.find(|p| p["name"] == SIGNALS_PORT);
+    let number = found.and_then(|p| p["containerPort"].as_u64());
+    number.and_then(|n| u16::try_from(n).ok()).unwrap_or(SIGNALS)
+}
+
+/// Waits between attempts to watch: a controller must see again within a second of the API server's return.
+#[derive(Debug, Default)]
+pub(super) struct Waits {
+    failures: usize,
+}
+
+impl Iterator for Waits {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let wait = WAITS[self.failures.min(WAITS.len() - 1)];
+        self.failures += 1;
+        Some(Duration::from_millis(wait))
+    }
+}
+
+impl Backoff for Waits {
+    fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(value: Value) -> DynamicObject {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn service(version: u32, weight: &str) -> DynamicObject {
+        object(json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": { "name": "echo", "namespace": "n", "uid": "u", "resourceVersion": version.to_string(), "annotations": { "serin.dev/canary-weight": weight } },
+        }))
+    }
+
+    fn key(name: &str) -> Key {
+        Key {
+            namespace: "n".into(),
+            name: name.into(),
+        }
+    }
+
+    #[test]
+    fn a_change_wakes_whom_it_concerns_once_and_what_is_older_changes_nothing() {
+        let (world, mut news) = World::new("serin.dev/");
+        world.concern(&key("rollout"), [Thing::Service(key("echo"))].into());
+        world.learn(Kind::Service, &service(5, "1"));
+        assert_eq!(news.try_recv().unwrap(), key("rollout"));
+        world.learn(Kind::Service, &service(6, "1"));
+        world.learn(Kind::Service, &service(4, "9"));
+        assert!(news.try_recv().is_err());
+        let table = world
+            .service(&key("echo"))
+            .unwrap()
+            .table("echo", "serin.dev/")
+            .unwrap();
+        assert_eq!(table.split.weight(), "1");
+        world.forget(Kind::Service, &key("echo"));
+        assert_eq!(news.try_recv().unwrap(), key("rollout"));
+        world.concern(&key("rollout"), BTreeSet::new());
+        world.learn(Kind::Service, &service(7, "1"));
+        assert!(news.try_recv().is_err());
+    }
+
+    #[test]
+    fn proxies_are_found_by_their_label_with_the_port_that_they_name() {
+        let pod = |ports: Value, phase: &str, ready: &str| {
+            object(json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": { "name": "p-1", "namespace": "n", "resourceVersion": "3", "labels": { "serin.dev/proxy": "echo" } },
+                "spec": { "containers": [{ "ports": ports }] },
+                "status": { "podIP": "198.18.1.1", "phase": phase, "conditions": [{ "type": "Ready", "status": ready }] },
+            }))
+        };
+        let (world, _news) = World::new("serin.dev/");
+        world.learn(
+            Kind::Pod,
+            &pod(
+                json!([{ "name": "signals", "containerPort": 7 }]),
+                "Running",
+                "True",
+            ),
+        );
+        let found = world.proxies(&key("echo"));
+        assert_eq!(
+            (
+                found["p-1"].address.unwrap().to_string().as_str(),
+                found["p-1"].ready
+            ),
+            ("198.18.1.1:7", true)
+        );
+        world.learn(Kind::Pod, &pod(json!(null), "Running", "False"));
+        assert_eq!(
+            world.proxies(&key("echo"))["p-1"].address.unwrap().port(),
+            SIGNALS
+        );
+        world.learn(Kind::Pod, &pod(json!(null), "Failed", "False"));
+        assert!(world.proxies(&key("echo")).is_empty());
+        world.forget(Kind::Pod, &key("p-1"));
+        assert!(world.memory().fronts.is_empty());
+    }
+
+    #[test]
+    fn what_a_new_list_lacks_is_gone() {
+        let (world, _news) = World::new("serin.dev/");
+        world.learn(Kind::Service, &service(5, "1"));
+        world.complete(Kind::Service, &BTreeSet::new());
+        assert!(world.service(&key("echo")).is_none());
+    }
+}
