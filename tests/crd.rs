@@ -1,4 +1,4 @@
-//! `k8s/crd.yaml` is what the code says.
+//! `k8s/crd/crd.yaml` is what the code says.
 
 use std::{path::Path, process::Command};
 
@@ -9,11 +9,11 @@ fn the_manifest_is_the_one_of_this_code() {
         .output()
         .unwrap();
     assert!(made.status.success());
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s/crd.yaml");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s/crd/crd.yaml");
     let kept = std::fs::read_to_string(file).unwrap();
     let same = kept == String::from_utf8(made.stdout).unwrap();
     assert!(
         same,
-        "k8s/crd.yaml is not what the code says; run `serin crd > k8s/crd.yaml`"
+        "k8s/crd/crd.yaml is not what the code says; run `serin crd > k8s/crd/crd.yaml`"
     );
 }

@@ -98,7 +98,16 @@ impl Rollout {
             figures: s.figures,
             decisions: s.decisions.clone(),
             checks: s.checks.clone(),
+            // The status has the verdict in words; a page shows those.
+            needed: None,
+            steps: self.steps(),
         }
+    }
+
+    /// Plain steps done, of how many.
+    fn steps(&self) -> Option<(usize, usize)> {
+        let (done, all) = self.status.step.split_once('/')?;
+        Some((done.parse().ok()?, all.parse().ok()?))
     }
 
     /// The number of the last decision.
