@@ -25,7 +25,7 @@ fn released(test: &str, body: impl FnOnce(&World, &Story<'_>)) {
 }
 
 fn rollout(world: &World) -> Value {
-    world.json("rollout", "echo").unwrap_or_default()
+    world.json("serin.dev/v1alpha1/Rollout", "echo").unwrap_or_default()
 }
 
 fn phase(world: &World, wanted: &str, limit: Duration) -> Value {
@@ -36,7 +36,7 @@ fn phase(world: &World, wanted: &str, limit: Duration) -> Value {
 }
 
 fn weight(world: &World) -> String {
-    let service = world.json("service", "echo").unwrap_or_default();
+    let service = world.json("v1/Service", "echo").unwrap_or_default();
     let weight = &service["metadata"]["annotations"]["serin.dev/canary-weight"];
     weight.as_str().unwrap_or_default().to_owned()
 }
@@ -55,7 +55,7 @@ fn a_good_version_becomes_stable_and_nobody_loses_a_request() {
         story.canary("v2.0.0", 3, &[]);
         let status = phase(world, "Succeeded", Duration::from_secs(150));
         assert_eq!(condition(&status, "Promoted"), "True", "{status:#}");
-        let server = world.json("deployment", "server").unwrap();
+        let server = world.json("apps/v1/Deployment", "server").unwrap();
         assert_eq!(
             server["spec"]["template"]["metadata"]["labels"]["version"],
             "v2.0.0"
@@ -66,7 +66,7 @@ fn a_good_version_becomes_stable_and_nobody_loses_a_request() {
         );
         let since = Instant::now();
         world.wait("the canary is scaled away", LIMIT, || {
-            let canary = world.json("deployment", "server-canary")?;
+            let canary = world.json("apps/v1/Deployment", "server-canary")?;
             (canary["spec"]["replicas"] == 0).then_some(())
         });
         std::thread::sleep(Duration::from_secs(2));
