@@ -121,6 +121,12 @@ impl Desk {
         if !known.deleting && !known.is_held() {
             self.hold(&known).await;
         }
+        // Proxies wait for their Secret; it is read once, and a failure is told when evidence is asked for.
+        let _ = self
+            .hub
+            .secrets
+            .of(&self.hub.server, &self.key.namespace, false)
+            .await;
         self.look(&known).await;
         let step = self.step(&known).await;
         if known.deleting && self.let_go(&known, step.as_ref()).await {
