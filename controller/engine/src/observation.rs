@@ -98,6 +98,10 @@ pub struct Proxy {
 }
 
 /// What a proxy told.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a missing page is rare, and a page is not worth a box each time"
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Told {
     /// Its counts.
