@@ -18,6 +18,7 @@ use std::{
     convert::Infallible,
     future,
     net::SocketAddr,
+    path::PathBuf,
     pin::pin,
     process::ExitCode,
     rc::Rc,
@@ -44,6 +45,8 @@ pub struct Behaviour {
     pub latency: Duration,
     /// Faults begin so long after the first request.
     pub late: Duration,
+    /// There are faults only while this file exists.
+    pub faults_while: Option<PathBuf>,
     /// Seed of the faults.
     pub seed: u64,
 }
@@ -56,6 +59,7 @@ pub fn main(args: &AppArgs) -> Result<ExitCode, Failure> {
         hang: args.hang,
         latency: args.latency.duration(),
         late: args.late.duration(),
+        faults_while: args.faults_while.clone(),
         seed: args.seed,
     };
     local_runtime()?.block_on(async {
@@ -158,7 +162,7 @@ async fn answer(shared: Rc<Shared>, request: Request<Incoming>) -> Result<Respon
         return Ok(Response::new(Full::new(Bytes::from_static(b"ok\n"))));
     }
     let b = &shared.behaviour;
-    let faulty = shared.started() >= b.late;
+    let faulty = shared.started() >= b.late && b.faults_while.as_ref().is_none_or(|file| file.exists());
     if faulty && shared.draw(b.hang) {
         future::pending::<()>().await;
     }
