@@ -148,7 +148,9 @@ pub(super) fn is_news(before: &RolloutStatus, now: &RolloutStatus) -> bool {
         );
         (told, stands)
     };
-    of(before) != of(now) || now.phase.is_final() && before.reason != now.reason
+    // While it starts, the sentence is what the pods say of themselves, and holds no figures.
+    let is_still = now.phase.is_final() || now.phase == Phase::Starting;
+    of(before) != of(now) || is_still && before.reason != now.reason
 }
 
 #[cfg(test)]
