@@ -8,9 +8,10 @@ use cluster::{
     harness::{Options, Story, StoryOptions, World, own_network},
     load::{Load, Report, Traffic},
 };
+use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
 use rollout::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fs,
@@ -96,6 +97,31 @@ fn no_pods(world: &World, deployment: &str) {
     });
 }
 
+/// No decision was made, and none was told, twice.
+fn once(world: &World, status: &Value) {
+    let numbers: Vec<_> = decisions(status)
+        .iter()
+        .map(|d| d["number"].as_u64().unwrap())
+        .collect();
+    let first = numbers[0];
+    let each: Vec<_> = (first..first + numbers.len() as u64).collect();
+    assert_eq!(numbers, each, "{status:#}");
+    let mut told: Vec<_> = world
+        .list::<Event>("")
+        .into_iter()
+        .filter_map(|e| {
+            let of_ours = e.regarding?.kind.as_deref() == Some("Rollout");
+            assert!(!of_ours || e.series.is_none(), "{:?} was told again", e.note);
+            e.action.filter(|a| of_ours && a.starts_with("Decision"))
+        })
+        .collect();
+    let count = told.len();
+    told.sort();
+    told.dedup();
+    assert_eq!(told.len(), count, "{told:?}");
+    assert!(count >= numbers.len(), "{told:?} of {numbers:?}");
+}
+
 /// `serin …`, which must be done.
 fn ordered(world: &World, args: &[&str]) -> String {
     let output = world.serin(args);
@@ -177,6 +203,7 @@ fn the_promoted_version_applied_again_starts_nothing() {
         assert_eq!(now["metadata"]["generation"], revision["metadata"]["generation"]);
         assert_eq!(version(world, "server"), "v2.0.0");
         alone(world, &load, "v2.0.0");
+        once(world, &after);
         println!("requests: {}", load.stop().no_loss());
     });
 }
@@ -221,6 +248,7 @@ fn a_failed_version_is_tried_again_only_by_order_and_with_half_the_alpha() {
         assert!((needed[1] - needed[0] - 2_f64.ln()).abs() < 1e-6, "{needed:?}");
         assert_eq!(decisions(&second)[0]["number"], decisions(&first)[0]["number"]);
         alone(world, &load, "v1.0.0");
+        once(world, &second);
         println!("requests: {}", load.stop().no_loss());
     });
 }
@@ -274,7 +302,7 @@ fn a_promotion_by_order_at_a_pause_can_be_undone() {
     let pacing = "  pacing: {soak: 2s, interval: 1s, steps: [{weight: 20, hold: 1s, pause: true}, {weight: 40, hold: 5m}]}\n";
     released(test, &spec(pacing), |world, story| {
         let load = busy(world);
-        refused(world, &["abort", "echo"], "nothing is under way");
+        refused(world, &["abort", "echo"], "there is no canary");
         refused(world, &["promote", "echo"], "there is no canary");
         story.canary("v2.0.0", 3, &[]);
         phase(world, "Paused", LIMIT);
@@ -296,6 +324,42 @@ fn a_promotion_by_order_at_a_pause_can_be_undone() {
         );
         alone(world, &load, "v1.0.0");
         no_pods(world, "server-previous");
+        no_pods(world, "server-canary");
+        story.canary("v2.0.0", 1, &[]);
+        world.ready(CANARY, 1, LIMIT);
+        alone(world, &load, "v1.0.0");
+        assert_eq!(number(&self::status(world)), number(&status));
+        println!("requests: {}", load.stop().no_loss());
+    });
+}
+
+/// As soon as stable has pods of both versions.
+fn half_way(world: &World) {
+    world.wait("stable is a mix", LIMIT, || {
+        let of = |version: &str| !world.pods(&format!("{STABLE},version={version}")).is_empty();
+        (of("v1.0.0") && of("v2.0.0")).then_some(())
+    });
+}
+
+#[test]
+fn a_promotion_can_be_aborted_half_way() {
+    let test = "a_promotion_can_be_aborted_half_way";
+    released(test, &spec(AT_A_FIFTH), |world, story| {
+        let load = busy(world);
+        story.canary("v2.0.0", 3, &[]);
+        phase(world, "Shifting", LIMIT);
+        answers(world, &load, "v2.0.0");
+        ordered(world, &["promote", "echo"]);
+        half_way(world);
+        ordered(world, &["abort", "echo"]);
+        let status = back(world, "v1.0.0");
+        assert_eq!(
+            last_entered(&status, "RollingBack")["from"],
+            "Promoting",
+            "{status:#}"
+        );
+        alone(world, &load, "v1.0.0");
+        once(world, &status);
         println!("requests: {}", load.stop().no_loss());
     });
 }
@@ -416,6 +480,7 @@ fn a_canary_that_crashes_again_and_again_goes_back_within_three_seconds() {
         });
         println!("{}", reason(&last_entered(&status, "RollingBack")));
         alone(world, &load, "v1.0.0");
+        once(world, &status);
         println!("requests: {}", load.stop().no_loss());
     });
 }
@@ -490,6 +555,7 @@ fn what_shows_only_in_the_watch_goes_back_over_the_kept_version() {
         alone(world, &load, "v1.0.0");
         no_pods(world, "server-previous");
         no_pods(world, "server-canary");
+        once(world, &status);
         let report = load.stop();
         println!(
             "cut after {:?} of {} requests",
@@ -588,11 +654,45 @@ fn a_pipeline_is_told_why_a_bad_image_went_back() {
         assert!(last.contains("`serin retry echo` runs it again"), "{last}");
         assert_eq!(number(&status(world)), number(&end));
         alone(world, &load, "v1.0.0");
+        let (code, last) = deployed(world, GOOD);
+        assert_eq!(code, 0, "after a bad image: {last}");
+        alone(world, &load, "v2.0.0");
         let report = load.stop();
         println!(
             "cut after {:?} of {} requests",
             cut_in_time(&report, "v3.0.0"),
             report.no_loss()
         );
+    });
+}
+
+#[test]
+fn a_pipeline_is_told_that_another_image_has_taken_the_place_of_its_own() {
+    let test = "a_pipeline_is_told_that_another_image_has_taken_the_place_of_its_own";
+    piped(test, |world, _| {
+        let load = busy(world);
+        let mut first = world.command(SERIN, &["deploy", "echo", "--image", BAD, "--wait"]);
+        let pause = json!({"spec": {"gates": [{"name": "board", "at": "before-start"}]}});
+        world.merge("serin.dev/v1alpha1/Rollout", "echo", &pause);
+        let first = first.stdout(Stdio::piped()).spawn().unwrap();
+        world.wait("the gate", LIMIT, || {
+            let now = status(world);
+            reason(&now).contains("board").then_some(())
+        });
+        let gone = json!({"spec": {"gates": []}});
+        let second = ordered(world, &["deploy", "echo", "--image", GOOD]);
+        let output = first.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", told_by(&output));
+        let text = told_by(&output);
+        assert!(
+            text.contains(&format!("another image has taken its place: {GOOD}")),
+            "{text}"
+        );
+        world.merge("serin.dev/v1alpha1/Rollout", "echo", &gone);
+        assert!(second.contains("is to be released"), "{second}");
+        phase(world, "Succeeded", END);
+        assert_eq!(image(world, "server"), GOOD);
+        assert!(!load.report().versions().contains_key("v3.0.0"));
+        println!("requests: {}", load.stop().no_loss());
     });
 }

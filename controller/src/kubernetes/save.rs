@@ -208,6 +208,18 @@ mod tests {
     }
 
     #[test]
+    fn a_sentence_is_news_where_it_holds_no_figures() {
+        let at = |phase, reason: &str| RolloutStatus {
+            phase,
+            reason: reason.into(),
+            ..RolloutStatus::default()
+        };
+        let is_news = |phase| is_news(&at(phase, "0 of 1 pods ready"), &at(phase, "no such image"));
+        assert!(is_news(Phase::Starting) && is_news(Phase::RolledBack));
+        assert!(!is_news(Phase::Shifting));
+    }
+
+    #[test]
     fn every_phase_has_at_most_one_of_the_conditions_that_tell_them_apart() {
         let kinds = [
             condition::PROMOTED,
