@@ -1,5 +1,6 @@
 //! The story's releases in a cluster: versions that come again, orders of people, pods that do not start or do not stay,
 //! and a pipeline that waits.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)] // a test that panics has found something
 
 #[path = "support/rollout.rs"]
 mod rollout;
@@ -361,6 +362,46 @@ fn a_promotion_can_be_aborted_half_way() {
         alone(world, &load, "v1.0.0");
         once(world, &status);
         println!("requests: {}", load.stop().no_loss());
+    });
+}
+
+#[test]
+fn a_second_version_in_the_middle_of_a_promotion_waits_and_is_shown_to_nobody() {
+    let test = "a_second_version_in_the_middle_of_a_promotion_waits_and_is_shown_to_nobody";
+    let pacing = AT_A_FIFTH.replace("20", "50");
+    released(test, &spec(&pacing), |world, story| {
+        // So slow that the second version is there before stable has the first.
+        let slowly = json!({"spec": {"minReadySeconds": 2}});
+        world.merge("apps/v1/Deployment", "server", &slowly);
+        let load = busy(world);
+        story.canary("v2.0.0", 3, &[]);
+        at(world, 50.0);
+        answers(world, &load, "v2.0.0");
+        ordered(world, &["promote", "echo"]);
+        half_way(world);
+        story.canary("v3.0.0", 3, &["--errors=1"]);
+        let end = world.wait("the second version has gone back", END, || {
+            let now = status(world);
+            (now["phase"] == "RolledBack").then_some(now)
+        });
+        assert_eq!(version(world, "server"), "v2.0.0", "{end:#}");
+        assert_eq!(weight(world), 0.0);
+        alone(world, &load, "v2.0.0");
+        let begun = decisions(&end)
+            .into_iter()
+            .find(|d| d["version"] == "v3.0.0" && d["to"] == "Shifting");
+        let begun = moment(&begun.unwrap());
+        let report = load.stop();
+        report.no_loss();
+        let early = report
+            .samples
+            .iter()
+            .filter(|s| s.version.as_deref() == Some("v3.0.0") && s.begun < begun);
+        let early = early.count();
+        assert!(
+            early < 10,
+            "{early} requests went to a version that nobody judged"
+        );
     });
 }
 
