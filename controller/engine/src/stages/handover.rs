@@ -118,13 +118,13 @@ fn end(desk: &mut Desk, trial: Trial, how: Takeover, seen: &Workloads) -> Stage 
 }
 
 /// What has pods that only the release needed. What is somebody else's to scale is left alone, and so is a canary that
-/// has become another version.
+/// has become another version, or whose Rollout goes.
 fn crowd(desk: &Desk, run: &Run, seen: &Workloads) -> Option<Hand> {
     let has_pods = |w: &Workload| w.wanted > 0;
     let canary = seen
         .canary
         .as_ref()
-        .is_some_and(|c| has_pods(c) && c.hash == run.release);
+        .is_some_and(|c| has_pods(c) && c.hash == run.release && !desk.plan.leaving);
     let previous = seen.previous.as_ref().is_some_and(has_pods);
     (desk.plan.handover == Handover::Copy && (canary || previous)).then_some(Hand::Clear { canary })
 }
