@@ -20,6 +20,7 @@ mod service;
 mod settle;
 mod sight;
 mod template;
+mod watching;
 mod workload;
 mod world;
 
@@ -230,7 +231,8 @@ impl Desks {
         }
         self.open.retain(|_, (_, task)| !task.is_finished());
         let notify = Arc::new(Notify::new());
-        let task = tokio::spawn(attend(hub.clone(), key.clone(), notify.clone()));
+        // A task keeps its room until its handle is dropped: what is inside must not be large.
+        let task = tokio::spawn(Box::pin(attend(hub.clone(), key.clone(), notify.clone())));
         self.open.insert(key, (notify, task));
     }
 
@@ -248,6 +250,7 @@ impl Drop for Desks {
 
 /// Takes turns for one Rollout as long as there is something to do.
 async fn attend(hub: Arc<Hub>, key: Key, news: Arc<Notify>) {
+    let mut queued = hub.queue(&key).await;
     let Some(known) = hub.world.rollout(&key) else {
         return;
     };
@@ -255,11 +258,10 @@ async fn attend(hub: Arc<Hub>, key: Key, news: Arc<Notify>) {
     drop(known);
     while hub.leads() {
         let began = Instant::now();
-        let queued = hub.queue(&desk).await;
         let timer = hub.server.meter.turns.start_timer();
         let next = desk.turn().await;
         timer.observe_duration();
-        drop(queued);
+        drop(queued.take());
         let wake = match next {
             Next::Gone => return,
             // What came during the turn is looked at; then the task may end, for the status has its state.
@@ -285,12 +287,13 @@ impl Hub {
         self.leadership.holds()
     }
 
-    /// Whoever has no release under way waits for its turn; whoever has one waits for nobody.
-    async fn queue(&self, desk: &Desk) -> Option<SemaphorePermit<'_>> {
-        match desk.is_quiet() {
-            true => self.quiet.acquire().await.ok(),
-            false => None,
+    /// Whoever has no release under way waits for the first turn; whoever has one waits for nobody.
+    async fn queue(&self, key: &Key) -> Option<SemaphorePermit<'_>> {
+        let known = self.world.rollout(key)?;
+        if !known.saved.phase.is_final() || known.deleting {
+            return None;
         }
+        self.quiet.acquire().await.ok()
     }
 
     /// What a turn has read, for a replay.

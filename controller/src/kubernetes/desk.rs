@@ -105,11 +105,6 @@ impl Desk {
         }
     }
 
-    /// Whether no release is under way.
-    pub fn is_quiet(&self) -> bool {
-        self.state.phase().is_final() && self.leaving.is_none()
-    }
-
     /// One turn.
     pub async fn turn(&mut self) -> Next {
         let Some(known) = self.hub.world.rollout(&self.key) else {
