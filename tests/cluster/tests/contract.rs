@@ -449,6 +449,41 @@ async fn a_selector_never_changes_and_fits_its_template() {
 }
 
 #[tokio::test]
+async fn what_tells_items_of_a_list_apart_is_required_of_each() {
+    let client = client().await;
+    let home = space(&client).await.replace('-', "");
+    let item = json!({"type": "object", "properties": {"type": {"type": "string"}}});
+    let list = json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"], "items": item});
+    let mut schema = json!({"type": "object", "properties": {"conditions": list}});
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(
+        "apiextensions.k8s.io",
+        "v1",
+        "CustomResourceDefinition",
+    ));
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    let names = json!({"plural": home, "singular": home, "kind": "Thing", "listKind": "ThingList"});
+    let define = |schema: &serde_json::Value| {
+        let version =
+            json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}});
+        let name = format!("{home}.test.serin.dev");
+        DynamicObject::new(&name, &resource).data(json!({"spec":
+            {"group": "test.serin.dev", "scope": "Namespaced", "names": names, "versions": [version]}}))
+    };
+    let refused = api.create(&PostParams::default(), &define(&schema)).await;
+    let error = refused.unwrap_err().to_string();
+    let why = "properties[conditions].items.properties[type].default: Required value: this property is in \
+        x-kubernetes-list-map-keys, so it must have a default or be a required property";
+    assert!(error.contains(why), "{error}");
+    schema["properties"]["conditions"]["items"]["required"] = json!(["type"]);
+    let made = api
+        .create(&PostParams::default(), &define(&schema))
+        .await
+        .unwrap();
+    let name = made.metadata.name.unwrap();
+    api.delete(&name, &DeleteParams::default()).await.unwrap();
+}
+
+#[tokio::test]
 async fn policies_stamp_who_it_was_and_refuse_what_is_wrong() {
     let client = client().await;
     let home = space(&client).await;
