@@ -5,7 +5,7 @@
 use cluster::api::{Options, Server};
 use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
@@ -154,11 +154,12 @@ async fn generations_count_specs_and_status_has_its_own_way() {
 #[tokio::test]
 async fn lists_come_in_pages_and_watches_go_on_from_there() {
     let client = client().await;
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), &space(&client).await);
+    // Not ConfigMaps: a real control plane puts one of its own into each namespace.
+    let api: Api<Secret> = Api::namespaced(client.clone(), &space(&client).await);
     for n in 0..5 {
-        let map: ConfigMap =
+        let secret: Secret =
             from(json!({"metadata": {"name": format!("m{n}"), "labels": {"odd": (n % 2).to_string()}}}));
-        api.create(&PostParams::default(), &map).await.unwrap();
+        api.create(&PostParams::default(), &secret).await.unwrap();
     }
     let first = api.list(&ListParams::default().limit(3)).await.unwrap();
     assert_eq!(
@@ -197,11 +198,11 @@ async fn lists_come_in_pages_and_watches_go_on_from_there() {
         watch.try_next().await.unwrap().unwrap(),
     );
     assert!(
-        matches!(&one, WatchEvent::Added(map) if map.metadata.name.as_deref() == Some("m0")),
+        matches!(&one, WatchEvent::Added(one) if one.metadata.name.as_deref() == Some("m0")),
         "{one:?}"
     );
     assert!(
-        matches!(&two, WatchEvent::Deleted(map) if map.metadata.name.as_deref() == Some("m1")),
+        matches!(&two, WatchEvent::Deleted(one) if one.metadata.name.as_deref() == Some("m1")),
         "{two:?}"
     );
 }
