@@ -16,7 +16,7 @@ const ANN: &str = "apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata: {name: ann}
 rules:
-- {apiGroups: ['', apps], resources: [services, deployments], verbs: ['*']}
+- {apiGroups: ['', apps], resources: [services, deployments, deployments/scale], verbs: ['*']}
 - {apiGroups: [serin.dev], resources: [rollouts], verbs: ['*']}
 ---
 apiVersion: rbac.authorization.k8s.io/v1

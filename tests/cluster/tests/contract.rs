@@ -527,14 +527,18 @@ async fn policies_stamp_who_it_was_and_refuse_what_is_wrong() {
         dry_run: true,
         ..PostParams::default()
     };
-    let error = until("the policies bite", || async {
-        api.create(&dry, &heavy)
-            .await
-            .err()
-            .map(|error| error.to_string())
+    let refused = until("the policies bite", || async {
+        match api.create(&dry, &heavy).await {
+            Err(kube::Error::Api(status)) => Some(status),
+            _ => None,
+        }
     })
     .await;
-    assert!(error.contains("denied request: a weight is 0 to 100"), "{error}");
+    let causes = refused.details.as_ref().map(|d| &d.causes[..]).unwrap_or_default();
+    assert_eq!((refused.code, refused.reason.as_str(), causes.len()), (422, "Invalid", 1));
+    for said in [&refused.message, &causes[0].message] {
+        assert!(said.contains("denied request: a weight is 0 to 100"), "{said}");
+    }
     heavy.metadata.annotations = Some([("x/changed-by".to_owned(), "somebody else".to_owned())].into());
     let stamped = until("the stamp is there", || async {
         let made = api.create(&dry, &heavy).await.unwrap();

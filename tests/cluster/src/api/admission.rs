@@ -234,16 +234,16 @@ fn refusal(
 fn denied(ask: &Ask, kind: &str, bound: &Bound, new: &Value, why: &str, reason: &str) -> Failure {
     let name = new["metadata"]["name"].as_str().unwrap_or_default();
     let policy = bound.policy["metadata"]["name"].as_str().unwrap_or_default();
-    let message = format!(
-        "{} {name:?} is forbidden: {kind} '{policy}' with binding '{}' denied request: {why}",
-        ask.kind.resource(),
-        bound.binding
-    );
+    let said = format!("{kind} '{policy}' with binding '{}' denied request: {why}", bound.binding);
+    let message = format!("{} {name:?} is forbidden: {said}", ask.kind.resource());
     let (code, reason) = match reason {
         "Forbidden" => (403, "Forbidden"),
         "Unauthorized" => (401, "Unauthorized"),
         "RequestEntityTooLarge" => (413, "RequestEntityTooLarge"),
         _ => (422, "Invalid"),
     };
-    Failure::new(code, reason, message).about(&ask.kind, name)
+    let mut failure = Failure::new(code, reason, message).about(&ask.kind, name);
+    // All that kubectl shows of a refusal for this reason.
+    failure.details["causes"] = json!([{"message": said}]);
+    failure
 }
