@@ -350,6 +350,37 @@ async fn a_started_pod_dies_slowly_and_goes_with_grace_zero() {
 }
 
 #[tokio::test]
+async fn a_pods_class_is_the_servers_and_stays() {
+    let client = client().await;
+    let api: Api<Pod> = Api::namespaced(client.clone(), &space(&client).await);
+    for (name, resources, class) in [
+        ("none", json!({}), "BestEffort"),
+        ("some", json!({"limits": {"memory": "1Mi"}}), "Burstable"),
+        (
+            "all",
+            json!({"limits": {"memory": "1Mi", "cpu": "1"}}),
+            "Guaranteed",
+        ),
+    ] {
+        let pod: Pod = from(json!({"metadata": {"name": name}, "spec": {"nodeName": "nowhere",
+            "containers": [{"name": "a", "image": "a:1", "resources": resources}]}}));
+        let made = api.create(&PostParams::default(), &pod).await.unwrap();
+        assert_eq!(made.status.unwrap().qos_class.as_deref(), Some(class), "{name}");
+    }
+    let patch = Patch::Merge(json!({"status": {"phase": "Running", "qosClass": "BestEffort"}}));
+    let error = api.patch_status("some", &PatchParams::default(), &patch).await;
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("status.qosClass: Invalid value: \"BestEffort\": field is immutable"),
+        "{error}"
+    );
+    for name in ["none", "some", "all"] {
+        let now = DeleteParams::default().grace_period(0);
+        api.delete(name, &now).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_finalizer_keeps_an_object_until_it_is_taken_off() {
     let client = client().await;
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), &space(&client).await);
@@ -534,8 +565,15 @@ async fn policies_stamp_who_it_was_and_refuse_what_is_wrong() {
         }
     })
     .await;
-    let causes = refused.details.as_ref().map(|d| &d.causes[..]).unwrap_or_default();
-    assert_eq!((refused.code, refused.reason.as_str(), causes.len()), (422, "Invalid", 1));
+    let causes = refused
+        .details
+        .as_ref()
+        .map(|d| &d.causes[..])
+        .unwrap_or_default();
+    assert_eq!(
+        (refused.code, refused.reason.as_str(), causes.len()),
+        (422, "Invalid", 1)
+    );
     for said in [&refused.message, &causes[0].message] {
         assert!(said.contains("denied request: a weight is 0 to 100"), "{said}");
     }

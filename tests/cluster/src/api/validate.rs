@@ -62,7 +62,7 @@ fn builtin(ask: &Ask, old: Option<&Value>, new: &Value) -> Vec<Cause> {
         "deployments" | "replicasets" | "daemonsets" | "statefulsets" => workload(old, new),
         "endpointslices" => slice(new),
         "services" => service(new),
-        "pods" => containers(&new["spec"], "spec"),
+        "pods" => pod(old, new),
         "customresourcedefinitions" => definition(new),
         _ => Vec::new(),
     }
@@ -93,6 +93,15 @@ fn workload(old: Option<&Value>, new: &Value) -> Vec<Cause> {
             &spec["selector"],
             "field is immutable",
         ));
+    }
+    causes
+}
+
+fn pod(old: Option<&Value>, new: &Value) -> Vec<Cause> {
+    let mut causes = containers(&new["spec"], "spec");
+    let class = &new["status"]["qosClass"];
+    if old.is_some_and(|old| old["status"]["qosClass"] != *class) {
+        causes.push(Cause::invalid("status.qosClass", class, "field is immutable"));
     }
     causes
 }
