@@ -180,10 +180,18 @@ fn restore(desk: &mut Desk, run: Run, way: Return, seen: &Workloads) -> Stage {
             "stable keeps the new version, for the old template is gone: apply the version that you want";
         return returned(desk, run, &way, proof);
     };
-    if previous.ready == 0 || previous.ready < previous.wanted {
+    if previous.wanted == 0 && !previous.settled {
+        // The ready pods that are told of are on their way out.
+        desk.say(format!(
+            "{}; the old version's last pods are just going",
+            way.reason
+        ));
+        return Stage::RollingBack(run, way);
+    }
+    if previous.wanted == 0 || previous.ready < previous.wanted {
         // With nobody else to go to, everybody stays where they are until the old version has its pods.
         desk.act(Action::Hand(Hand::Keep { up: true }));
-        if previous.ready == 0 {
+        if previous.wanted == 0 || previous.ready == 0 {
             desk.say(format!("{}; the old version gets its pods back", way.reason));
             return Stage::RollingBack(run, way);
         }
