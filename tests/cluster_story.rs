@@ -273,11 +273,9 @@ fn a_second_version_in_the_middle_begins_at_the_beginning() {
         let all = decisions(&end);
         let of_second: Vec<_> = all.iter().filter(|d| d["version"] == "v3.0.0").collect();
         let path: Vec<_> = of_second.iter().map(|d| d["to"].as_str().unwrap()).collect();
-        assert_eq!(
-            path,
-            ["Starting", "Shifting", "RollingBack", "RolledBack"],
-            "{end:#}"
-        );
+        // Between these it may hold on a suspicion.
+        assert_eq!(path[..2], ["Starting", "Shifting"], "{end:#}");
+        assert_eq!(path[path.len() - 2..], ["RollingBack", "RolledBack"], "{end:#}");
         assert_eq!(of_second[1]["figures"]["canary"]["requests"], 0, "{end:#}");
         assert_eq!(of_second[1]["figures"]["stable"]["requests"], 0, "{end:#}");
         alone(world, &load, "v1.0.0");
