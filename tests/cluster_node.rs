@@ -1,4 +1,5 @@
 //! The ground of all cluster tests: Deployments, DaemonSets and Services whose pods are real processes.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)] // a test that panics has found something
 
 use cluster::harness::{Options, StoryOptions, World, own_network};
 use cluster::load::Traffic;

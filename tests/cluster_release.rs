@@ -1,4 +1,5 @@
 //! Releases in a cluster, end to end: real proxies and a real controller, pods that are processes, clients that notice loss.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)] // a test that panics has found something
 
 use cluster::{
     harness::{Options, Story, StoryOptions, World, own_network},

@@ -104,6 +104,16 @@ fn structural(schema: &mut Value) {
     if let Some(items) = map.get_mut("items") {
         structural(items);
     }
+    require_keys(map);
+}
+
+/// By what a list tells its items apart every item must have; API servers refuse the definition otherwise.
+fn require_keys(map: &mut Map<String, Value>) {
+    if let Some(keys) = map.get("x-kubernetes-list-map-keys").cloned()
+        && let Some(items) = map.get_mut("items")
+    {
+        items["required"] = keys;
+    }
 }
 
 /// `oneOf` of documented words becomes an `enum`.
@@ -239,6 +249,11 @@ mod tests {
             assert!(
                 map.get("type").is_none_or(|t| t != "array") || map.contains_key("items"),
                 "{path} has no items"
+            );
+            let keys = &map.get("x-kubernetes-list-map-keys");
+            assert!(
+                keys.is_none_or(|keys| schema["items"]["required"] == *keys),
+                "{path}: items may lack their key"
             );
         }
     }

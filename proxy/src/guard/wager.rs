@@ -1,7 +1,7 @@
 //! Whether a canary fails grossly beyond chance, beside stable in the same proxy at the same time. Pure.
 //!
-//! Two claims must both be refuted: that the canary's error rate is at most [`TOLERABLE`], and that the odds of its
-//! errors are at most [`TIMES`] stable's. Each is bet against, block by block, by a few alternatives; under the claim the
+//! Two claims must both be refuted: that the canary's error rate is at most `TOLERABLE`, and that the odds of its
+//! errors are at most `TIMES` stable's. Each is bet against, block by block, by a few alternatives; under the claim the
 //! capital is a nonnegative supermartingale that begins with 1, so it ever reaches [`ENOUGH`] with a chance of at most
 //! 1/[`ENOUGH`] (Ville 1939). Both must, so the chance of a false alarm is that of the claim that is true.
 //!
@@ -19,9 +19,9 @@ const TOLERABLE: f64 = 0.05;
 const TIMES: f64 = 2.0;
 /// Ten proxies that front one Service share the thousandth that a rollout may be cut by chance.
 pub const ENOUGH: f64 = 10_000.0;
-/// Rates that are bet on, against [`TOLERABLE`].
+/// Rates that are bet on, against `TOLERABLE`.
 const RATES: [f64; 2] = [0.25, 0.8];
-/// Odds that are bet on, as multiples of [`TIMES`].
+/// Odds that are bet on, as multiples of `TIMES`.
 const TILTS: [f64; 2] = [4.0, 32.0];
 /// Seconds after which half of the reserve bets.
 const HALF: f64 = 1200.0;
@@ -141,13 +141,13 @@ impl Capital {
     }
 }
 
-/// Logarithm of the likelihood ratio of a rate against [`TOLERABLE`].
+/// Logarithm of the likelihood ratio of a rate against `TOLERABLE`.
 fn rate_factor(canary: Ended, rate: f64) -> f64 {
     let (bad, good) = (canary.bad as f64, canary.all.saturating_sub(canary.bad) as f64);
     bad * (rate / TOLERABLE).ln() + good * ((1.0 - rate) / (1.0 - TOLERABLE)).ln()
 }
 
-/// Logarithm of the likelihood ratio of odds [`TIMES`] `* tilt` against odds [`TIMES`], given the block's bad requests.
+/// Logarithm of the likelihood ratio of odds `TIMES` `* tilt` against odds [`TIMES`], given the block's bad requests.
 fn odds_factor(block: &Block, tilt: f64) -> f64 {
     let bad = block.canary.bad + block.stable.bad;
     if bad == 0 || block.canary.all == 0 || block.stable.all == 0 {

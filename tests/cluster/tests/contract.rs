@@ -5,7 +5,7 @@
 use cluster::api::{Options, Server};
 use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
@@ -154,11 +154,12 @@ async fn generations_count_specs_and_status_has_its_own_way() {
 #[tokio::test]
 async fn lists_come_in_pages_and_watches_go_on_from_there() {
     let client = client().await;
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), &space(&client).await);
+    // Not ConfigMaps: a real control plane puts one of its own into each namespace.
+    let api: Api<Secret> = Api::namespaced(client.clone(), &space(&client).await);
     for n in 0..5 {
-        let map: ConfigMap =
+        let secret: Secret =
             from(json!({"metadata": {"name": format!("m{n}"), "labels": {"odd": (n % 2).to_string()}}}));
-        api.create(&PostParams::default(), &map).await.unwrap();
+        api.create(&PostParams::default(), &secret).await.unwrap();
     }
     let first = api.list(&ListParams::default().limit(3)).await.unwrap();
     assert_eq!(
@@ -197,11 +198,11 @@ async fn lists_come_in_pages_and_watches_go_on_from_there() {
         watch.try_next().await.unwrap().unwrap(),
     );
     assert!(
-        matches!(&one, WatchEvent::Added(map) if map.metadata.name.as_deref() == Some("m0")),
+        matches!(&one, WatchEvent::Added(one) if one.metadata.name.as_deref() == Some("m0")),
         "{one:?}"
     );
     assert!(
-        matches!(&two, WatchEvent::Deleted(map) if map.metadata.name.as_deref() == Some("m1")),
+        matches!(&two, WatchEvent::Deleted(one) if one.metadata.name.as_deref() == Some("m1")),
         "{two:?}"
     );
 }
@@ -349,6 +350,37 @@ async fn a_started_pod_dies_slowly_and_goes_with_grace_zero() {
 }
 
 #[tokio::test]
+async fn a_pods_class_is_the_servers_and_stays() {
+    let client = client().await;
+    let api: Api<Pod> = Api::namespaced(client.clone(), &space(&client).await);
+    for (name, resources, class) in [
+        ("none", json!({}), "BestEffort"),
+        ("some", json!({"limits": {"memory": "1Mi"}}), "Burstable"),
+        (
+            "all",
+            json!({"limits": {"memory": "1Mi", "cpu": "1"}}),
+            "Guaranteed",
+        ),
+    ] {
+        let pod: Pod = from(json!({"metadata": {"name": name}, "spec": {"nodeName": "nowhere",
+            "containers": [{"name": "a", "image": "a:1", "resources": resources}]}}));
+        let made = api.create(&PostParams::default(), &pod).await.unwrap();
+        assert_eq!(made.status.unwrap().qos_class.as_deref(), Some(class), "{name}");
+    }
+    let patch = Patch::Merge(json!({"status": {"phase": "Running", "qosClass": "BestEffort"}}));
+    let error = api.patch_status("some", &PatchParams::default(), &patch).await;
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("status.qosClass: Invalid value: \"BestEffort\": field is immutable"),
+        "{error}"
+    );
+    for name in ["none", "some", "all"] {
+        let now = DeleteParams::default().grace_period(0);
+        api.delete(name, &now).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_finalizer_keeps_an_object_until_it_is_taken_off() {
     let client = client().await;
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), &space(&client).await);
@@ -449,6 +481,41 @@ async fn a_selector_never_changes_and_fits_its_template() {
 }
 
 #[tokio::test]
+async fn what_tells_items_of_a_list_apart_is_required_of_each() {
+    let client = client().await;
+    let home = space(&client).await.replace('-', "");
+    let item = json!({"type": "object", "properties": {"type": {"type": "string"}}});
+    let list = json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"], "items": item});
+    let mut schema = json!({"type": "object", "properties": {"conditions": list}});
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(
+        "apiextensions.k8s.io",
+        "v1",
+        "CustomResourceDefinition",
+    ));
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    let names = json!({"plural": home, "singular": home, "kind": "Thing", "listKind": "ThingList"});
+    let define = |schema: &serde_json::Value| {
+        let version =
+            json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}});
+        let name = format!("{home}.test.serin.dev");
+        DynamicObject::new(&name, &resource).data(json!({"spec":
+            {"group": "test.serin.dev", "scope": "Namespaced", "names": names, "versions": [version]}}))
+    };
+    let refused = api.create(&PostParams::default(), &define(&schema)).await;
+    let error = refused.unwrap_err().to_string();
+    let why = "properties[conditions].items.properties[type].default: Required value: this property is in \
+        x-kubernetes-list-map-keys, so it must have a default or be a required property";
+    assert!(error.contains(why), "{error}");
+    schema["properties"]["conditions"]["items"]["required"] = json!(["type"]);
+    let made = api
+        .create(&PostParams::default(), &define(&schema))
+        .await
+        .unwrap();
+    let name = made.metadata.name.unwrap();
+    api.delete(&name, &DeleteParams::default()).await.unwrap();
+}
+
+#[tokio::test]
 async fn policies_stamp_who_it_was_and_refuse_what_is_wrong() {
     let client = client().await;
     let home = space(&client).await;
@@ -491,14 +558,25 @@ async fn policies_stamp_who_it_was_and_refuse_what_is_wrong() {
         dry_run: true,
         ..PostParams::default()
     };
-    let error = until("the policies bite", || async {
-        api.create(&dry, &heavy)
-            .await
-            .err()
-            .map(|error| error.to_string())
+    let refused = until("the policies bite", || async {
+        match api.create(&dry, &heavy).await {
+            Err(kube::Error::Api(status)) => Some(status),
+            _ => None,
+        }
     })
     .await;
-    assert!(error.contains("denied request: a weight is 0 to 100"), "{error}");
+    let causes = refused
+        .details
+        .as_ref()
+        .map(|d| &d.causes[..])
+        .unwrap_or_default();
+    assert_eq!(
+        (refused.code, refused.reason.as_str(), causes.len()),
+        (422, "Invalid", 1)
+    );
+    for said in [&refused.message, &causes[0].message] {
+        assert!(said.contains("denied request: a weight is 0 to 100"), "{said}");
+    }
     heavy.metadata.annotations = Some([("x/changed-by".to_owned(), "somebody else".to_owned())].into());
     let stamped = until("the stamp is there", || async {
         let made = api.create(&dry, &heavy).await.unwrap();

@@ -1,6 +1,8 @@
 //! Who may speak: tokens, and the rights that roles grant.
 
 use super::ask::User;
+use super::failure::Failure;
+use http::HeaderMap;
 use std::collections::BTreeMap;
 
 /// Tokens issued so far.
@@ -25,6 +27,23 @@ impl Tokens {
     pub(super) fn user(&self, header: &str) -> Option<User> {
         self.users.get(header.strip_prefix("Bearer ")?.trim()).cloned()
     }
+}
+
+/// Who acts: whoever may do everything may be somebody else, as with `kubectl --as`.
+pub(super) fn acting(caller: User, headers: &HeaderMap) -> Result<User, Failure> {
+    let Some(name) = headers.get("impersonate-user").and_then(|v| v.to_str().ok()) else {
+        return Ok(caller);
+    };
+    if !caller.groups.iter().any(|group| group == "system:masters") {
+        let message = format!(
+            "users {name:?} is forbidden: User {:?} cannot impersonate resource \"users\" in API group \"\" at the cluster scope",
+            caller.name
+        );
+        return Err(Failure::forbidden(message));
+    }
+    let groups = headers.get_all("impersonate-group").iter();
+    let groups: Vec<&str> = groups.filter_map(|v| v.to_str().ok()).collect();
+    Ok(user(name, &groups))
 }
 
 /// The user with the groups that the server adds by itself.

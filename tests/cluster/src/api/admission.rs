@@ -14,6 +14,8 @@ const GROUP: &str = "admissionregistration.k8s.io";
 struct Bound {
     policy: Value,
     binding: String,
+    /// Which objects the policy takes its parameters from.
+    params: Value,
 }
 
 /// Lets the mutating policies write.
@@ -43,7 +45,7 @@ pub(super) fn validate(store: &Store, ask: &Ask, old: Option<&Value>, new: &Valu
         "validatingadmissionpolicies",
         "validatingadmissionpolicybindings",
     ) {
-        match refusal(store, ask, &bound.policy, old, new) {
+        match refusal(store, ask, &bound, old, new) {
             Ok(None) => (),
             Ok(Some((why, reason))) => {
                 return Err(denied(
@@ -79,6 +81,7 @@ fn bound(store: &Store, ask: &Ask, policies: &str, bindings: &str) -> Vec<Bound>
             Some(Bound {
                 policy: (*policy).clone(),
                 binding: binding.clone(),
+                params: object["spec"]["paramRef"].clone(),
             })
         });
     all.filter(|bound| concerns(&bound.policy["spec"]["matchConstraints"], ask))
@@ -205,21 +208,60 @@ fn mutated(
 fn refusal(
     store: &Store,
     ask: &Ask,
-    policy: &Value,
+    bound: &Bound,
     old: Option<&Value>,
     new: &Value,
 ) -> Result<Option<(String, String)>, String> {
-    let Some(names) = names(store, ask, policy, old, new)? else {
+    let Some(mut names) = names(store, ask, &bound.policy, old, new)? else {
         return Ok(None);
     };
+    for params in params(store, ask, bound)? {
+        names.insert("params".to_owned(), params);
+        let found = invalid(&bound.policy, &names)?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+/// The objects that a policy is judged with, one after another; a policy without parameters is judged once.
+fn params(store: &Store, ask: &Ask, bound: &Bound) -> Result<Vec<Value>, String> {
+    let wanted = &bound.policy["spec"]["paramKind"];
+    let (Some(version), Some(kind)) = (wanted["apiVersion"].as_str(), wanted["kind"].as_str()) else {
+        return Ok(vec![Value::Null]);
+    };
+    let kind = store.kinds.of_kind(version, kind).ok_or_else(|| {
+        format!("failed to configure policy: failed to find resource referenced by paramKind: '{version}, Kind={kind}'")
+    })?;
+    let own = ask.namespace.as_deref();
+    let space = bound.params["namespace"]
+        .as_str()
+        .or(own)
+        .filter(|_| kind.namespaced);
+    let labels = bound.params["selector"]["matchLabels"].as_object();
+    let fits = |object: &Value| {
+        let name = bound.params["name"].as_str();
+        let has = |(key, value): (&String, &Value)| object["metadata"]["labels"][key] == *value;
+        name.is_none_or(|name| object["metadata"]["name"] == name) && labels.into_iter().flatten().all(has)
+    };
+    let all = store.scan(&kind.shelf(), space, None);
+    let found: Vec<Value> = all.map(|(_, o)| (**o).clone()).filter(fits).collect();
+    if found.is_empty() && bound.params["parameterNotFoundAction"] != "Allow" {
+        return Err("failed to configure binding: no params found for policy binding with `Deny` parameterNotFoundAction".into());
+    }
+    Ok(found)
+}
+
+fn invalid(policy: &Value, names: &Names) -> Result<Option<(String, String)>, String> {
     for validation in policy["spec"]["validations"].as_array().into_iter().flatten() {
         let text = validation["expression"].as_str().unwrap_or_default();
-        if cel::holds(text, &names)? {
+        if cel::holds(text, names)? {
             continue;
         }
         let made = validation["messageExpression"]
             .as_str()
-            .and_then(|expression| cel::value(expression, &names).ok());
+            .and_then(|expression| cel::value(expression, names).ok());
         let made = made.and_then(|message| message.as_str().map(str::to_owned));
         let message = made.or_else(|| validation["message"].as_str().map(str::to_owned));
         let reason = validation["reason"].as_str().unwrap_or_default().to_owned();
@@ -234,16 +276,19 @@ fn refusal(
 fn denied(ask: &Ask, kind: &str, bound: &Bound, new: &Value, why: &str, reason: &str) -> Failure {
     let name = new["metadata"]["name"].as_str().unwrap_or_default();
     let policy = bound.policy["metadata"]["name"].as_str().unwrap_or_default();
-    let message = format!(
-        "{} {name:?} is forbidden: {kind} '{policy}' with binding '{}' denied request: {why}",
-        ask.kind.resource(),
+    let said = format!(
+        "{kind} '{policy}' with binding '{}' denied request: {why}",
         bound.binding
     );
+    let message = format!("{} {name:?} is forbidden: {said}", ask.kind.resource());
     let (code, reason) = match reason {
         "Forbidden" => (403, "Forbidden"),
         "Unauthorized" => (401, "Unauthorized"),
         "RequestEntityTooLarge" => (413, "RequestEntityTooLarge"),
         _ => (422, "Invalid"),
     };
-    Failure::new(code, reason, message).about(&ask.kind, name)
+    let mut failure = Failure::new(code, reason, message).about(&ask.kind, name);
+    // All that kubectl shows of a refusal for this reason.
+    failure.details["causes"] = json!([{"message": said}]);
+    failure
 }

@@ -92,9 +92,33 @@ fn pod(object: &mut Value) {
     for list in ["containers", "initContainers"] {
         each(spec, list, |container| requests(&mut container["resources"]));
     }
+    let class = class(&object["spec"]);
     set(object, "status", json!({}));
     set(&mut object["status"], "phase", "Pending".into());
-    set(&mut object["status"], "qosClass", "BestEffort".into());
+    set(&mut object["status"], "qosClass", class.into());
+}
+
+/// How sure a pod is of what it uses.
+fn class(spec: &Value) -> &'static str {
+    let containers = ["initContainers", "containers"].map(|list| spec[list].as_array());
+    let mut all = containers
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|c| &c["resources"]);
+    let whole = all.clone().all(|one| {
+        let limits = one["limits"].as_object();
+        ["cpu", "memory"]
+            .iter()
+            .all(|name| limits.is_some_and(|l| l.contains_key(*name)))
+            && one["limits"] == one["requests"]
+    });
+    let some = all.any(|one| one["limits"].is_object() || one["requests"].is_object());
+    match (whole, some) {
+        (true, true) => "Guaranteed",
+        (false, true) => "Burstable",
+        _ => "BestEffort",
+    }
 }
 
 /// A limit alone is a request too; in Pods only, not in templates.

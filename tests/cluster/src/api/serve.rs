@@ -3,7 +3,7 @@
 use super::ask::Ask;
 use super::failure::Failure;
 use super::read::{self, Watch};
-use super::{Call, State, delete, discovery, effects, events, rbac, scale, table, write};
+use super::{Call, State, access, delete, discovery, effects, events, rbac, scale, table, write};
 use bytes::Bytes;
 use futures_util::stream;
 use http::{Request, Response, StatusCode};
@@ -81,6 +81,10 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
     let Some(user) = user else {
         let failure = Failure::new(401, "Unauthorized", "Unauthorized");
         return Ok(refusal(&failure));
+    };
+    let user = match access::acting(user, &head.headers) {
+        Ok(user) => user,
+        Err(failure) => return Ok(refusal(&failure)),
     };
     let found = discovery::answer(&state.store(), head.uri.path());
     if let Some(found) = found {

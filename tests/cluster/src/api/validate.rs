@@ -62,7 +62,8 @@ fn builtin(ask: &Ask, old: Option<&Value>, new: &Value) -> Vec<Cause> {
         "deployments" | "replicasets" | "daemonsets" | "statefulsets" => workload(old, new),
         "endpointslices" => slice(new),
         "services" => service(new),
-        "pods" => containers(&new["spec"], "spec"),
+        "pods" => pod(old, new),
+        "customresourcedefinitions" => definition(new),
         _ => Vec::new(),
     }
 }
@@ -92,6 +93,15 @@ fn workload(old: Option<&Value>, new: &Value) -> Vec<Cause> {
             &spec["selector"],
             "field is immutable",
         ));
+    }
+    causes
+}
+
+fn pod(old: Option<&Value>, new: &Value) -> Vec<Cause> {
+    let mut causes = containers(&new["spec"], "spec");
+    let class = &new["status"]["qosClass"];
+    if old.is_some_and(|old| old["status"]["qosClass"] != *class) {
+        causes.push(Cause::invalid("status.qosClass", class, "field is immutable"));
     }
     causes
 }
@@ -137,6 +147,41 @@ fn service(new: &Value) -> Vec<Cause> {
             )
         })
         .collect()
+}
+
+/// The schemas' own faults, as far as ours could have them.
+fn definition(new: &Value) -> Vec<Cause> {
+    let versions = new["spec"]["versions"].as_array().into_iter().flatten();
+    let mut causes = Vec::new();
+    for version in versions {
+        let path = "spec.validation.openAPIV3Schema";
+        keyless(&version["schema"]["openAPIV3Schema"], path, &mut causes);
+    }
+    causes
+}
+
+/// Lists whose items may lack what tells them apart.
+fn keyless(schema: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let items = &schema["items"];
+    let keys = schema["x-kubernetes-list-map-keys"].as_array();
+    for key in keys.into_iter().flatten().filter_map(Value::as_str) {
+        let required = items["required"]
+            .as_array()
+            .is_some_and(|all| all.contains(&key.into()));
+        if !required && items["properties"][key]["default"].is_null() {
+            let why = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
+            causes.push(Cause::required(
+                format!("{path}.items.properties[{key}].default"),
+                why,
+            ));
+        }
+    }
+    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+        keyless(inner, &format!("{path}.properties[{name}]"), causes);
+    }
+    if items.is_object() {
+        keyless(items, &format!("{path}.items"), causes);
+    }
 }
 
 /// Addresses that no endpoint may have: those that mean the reader's own machine or link.

@@ -3,11 +3,13 @@
 #![allow(clippy::panic, clippy::unwrap_used)] // a harness fails its test by panicking
 
 mod dump;
+mod forge;
 mod network;
 mod objects;
 mod real;
 mod story;
 
+pub use forge::Forger;
 pub use network::own_network;
 pub use story::{Story, StoryOptions};
 
@@ -56,6 +58,8 @@ pub struct Options {
     pub fast_probes: bool,
     /// Other programs, by image.
     pub images: BTreeMap<String, PathBuf>,
+    /// Where the test lives; none, and it has a namespace of its own.
+    pub namespace: Option<String>,
 }
 
 impl Options {
@@ -66,6 +70,7 @@ impl Options {
             nodes: 1,
             fast_probes: true,
             images: BTreeMap::new(),
+            namespace: None,
         }
     }
 }
@@ -107,7 +112,7 @@ impl World {
             _loops: loops,
             server: ground.server,
             real: ground.real,
-            namespace: name(),
+            namespace: options.namespace.clone().unwrap_or_else(name),
             client,
             folder,
             options,
@@ -185,6 +190,15 @@ impl World {
     /// A client of the service account in the test's namespace; only on the stand-in.
     pub fn client_as(&self, user: &str, groups: &[&str]) -> Client {
         self.run(connect(&self.standin().kubeconfig(user, groups)))
+    }
+
+    /// A client that acts as somebody else, who must have rights of his own; also on a real API server.
+    pub fn client_acting(&self, user: &str, groups: &[&str]) -> Client {
+        let text = fs::read_to_string(self.kubeconfig()).unwrap();
+        let mut config: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+        config["users"][0]["user"]["as"] = user.into();
+        config["users"][0]["user"]["as-groups"] = groups.into();
+        self.run(connect(&config.to_string()))
     }
 
     /// The admin's kubeconfig, which begins in the test's namespace.

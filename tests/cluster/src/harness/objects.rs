@@ -111,6 +111,15 @@ impl World {
             .unwrap_or_else(|e| panic!("{e} for {kind} {name}: {patch}"));
     }
 
+    /// The same for the status; see [`World::json`].
+    pub fn merge_status(&self, kind: &str, name: &str, patch: &Value) {
+        let (version, kind) = kind.rsplit_once('/').unwrap_or(("v1", kind));
+        let document = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}});
+        let (api, name) = self.dynamic(&document);
+        self.run(api.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch)))
+            .unwrap_or_else(|e| panic!("{e} for the status of {kind} {name}: {patch}"));
+    }
+
     /// Deletes any kind; see [`World::json`]. Not to be there is no failure.
     pub fn delete(&self, kind: &str, name: &str) {
         let (version, kind) = kind.rsplit_once('/').unwrap_or(("v1", kind));

@@ -36,7 +36,6 @@ impl Facts<'_> {
             "podIPs": [{"ip": self.address.to_string()}],
             "hostIP": "198.18.0.1",
             "startTime": seconds(self.began),
-            "qosClass": "BestEffort",
             "conditions": self.conditions(first, main, times),
             "initContainerStatuses": statuses(self.initial(), first),
             "containerStatuses": statuses(self.containers(), main),
