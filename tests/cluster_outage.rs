@@ -318,10 +318,9 @@ fn conflicts_and_lost_watches_in_each_phase_change_nothing() {
     let test = "conflicts_and_lost_watches_in_each_phase_change_nothing";
     told(test, 1, |world, story, load| {
         let transitions = transitions(world);
+        // The first refusals are for what is written in Starting, which may be over before its status is taken.
         trouble(world);
         story.canary("v2.0.0", 3, &[]);
-        phase(world, "Starting", LIMIT);
-        trouble(world);
         phase(world, "Shifting", END);
         trouble(world);
         promoting(world, "v1.0.0");

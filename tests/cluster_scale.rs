@@ -133,7 +133,18 @@ impl Town {
         self.controller = Some(child.unwrap());
     }
 
-    fn wait<T>(&self, what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    fn wait<T>(&self, what: &str, limit: Duration, look: impl FnMut() -> Option<T>) -> T {
+        self.wait_at(Duration::from_millis(20), what, limit, look)
+    }
+
+    /// Waits with a look every so often.
+    fn wait_at<T>(
+        &self,
+        pace: Duration,
+        what: &str,
+        limit: Duration,
+        mut look: impl FnMut() -> Option<T>,
+    ) -> T {
         let begun = Instant::now();
         loop {
             if let Some(found) = look() {
@@ -141,11 +152,19 @@ impl Town {
                 return found;
             }
             assert!(begun.elapsed() < limit, "waited {limit:?} in vain: {what}");
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(pace);
         }
     }
 
-    /// Names of Rollouts in a phase.
+    /// Waits until so many Rollouts are in a phase. Each look lists all of them.
+    fn wait_for(&self, phase: &str, count: usize, limit: u64) {
+        let limit = Duration::from_secs(limit);
+        self.wait_at(Duration::from_secs(1), &format!("{count} {phase}"), limit, || {
+            (self.in_phase(phase) == count).then_some(())
+        });
+    }
+
+    /// How many Rollouts are in a phase.
     fn in_phase(&self, phase: &str) -> usize {
         let api = self.api(&json!({"apiVersion": "serin.dev/v1alpha1", "kind": "Rollout"}));
         let listed = self.runtime.block_on(api.list(&Default::default())).unwrap();
@@ -397,9 +416,7 @@ fn busy(idle_ones: usize, active: usize, time: Duration) {
             .collect(),
     );
     town.control();
-    town.wait("all idle", Duration::from_secs(120), || {
-        (town.in_phase("Idle") == idle_ones + active).then_some(())
-    });
+    town.wait_for("Idle", idle_ones + active, 120);
     let names = names(0, active);
     let scripts: Scripts = Arc::new(
         names
@@ -426,9 +443,7 @@ fn busy(idle_ones: usize, active: usize, time: Duration) {
             .map(|n| workload(n, "next", "canary", "v2.0.0"))
             .collect(),
     );
-    town.wait("all active", Duration::from_secs(60), || {
-        (town.in_phase("Shifting") == active).then_some(())
-    });
+    town.wait_for("Shifting", active, 60);
     std::thread::sleep(Duration::from_secs(5));
     let calls = town.calls(time);
     let rate = calls.values().sum::<usize>() as f64 / time.as_secs_f64();
@@ -441,6 +456,7 @@ fn busy(idle_ones: usize, active: usize, time: Duration) {
     for name in names.iter().take(5) {
         worst = worst.max(returned(&town, &scripts, name));
     }
+    println!("the slowest of five decisions took {worst:.2?}");
     assert!(worst < DECISION, "the slowest decision took {worst:?}");
 }
 
@@ -463,9 +479,7 @@ fn quiet(count: usize, time: Duration) {
     town.make(names(0, count).iter().flat_map(|n| idle(n)).collect());
     println!("{count} made in {:.1?}", begun.elapsed());
     town.control();
-    town.wait("all idle", Duration::from_secs(180), || {
-        (town.in_phase("Idle") == count).then_some(())
-    });
+    town.wait_for("Idle", count, 180);
     std::thread::sleep(Duration::from_secs(3));
     let before = town.memory();
     let calls = town.calls(time);

@@ -45,7 +45,7 @@ use std::{
 };
 use tokio::{
     net::TcpListener,
-    sync::{Notify, Semaphore, SemaphorePermit, mpsc},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
     task::{JoinHandle, JoinSet},
     time::{Instant, interval, sleep_until, timeout},
 };
@@ -87,7 +87,7 @@ struct Hub {
     events: Events,
     leadership: Leadership,
     blocks: Option<Mutex<Blocks>>,
-    quiet: Semaphore,
+    quiet: Arc<Semaphore>,
 }
 
 /// The tasks of Rollouts that have something to do.
@@ -162,7 +162,7 @@ fn hub(client: kube::Client, options: &Options) -> Result<(Arc<Hub>, mpsc::Unbou
         secrets: Secrets::default(),
         leadership: Leadership::new(&options.identity, trust),
         blocks,
-        quiet: Semaphore::new(QUIET),
+        quiet: Arc::new(Semaphore::new(QUIET)),
     };
     Ok((Arc::new(hub), news))
 }
@@ -231,8 +231,7 @@ impl Desks {
         }
         self.open.retain(|_, (_, task)| !task.is_finished());
         let notify = Arc::new(Notify::new());
-        // A task keeps its room until its handle is dropped: what is inside must not be large.
-        let task = tokio::spawn(Box::pin(attend(hub.clone(), key.clone(), notify.clone())));
+        let task = tokio::spawn(begin(hub.clone(), key.clone(), notify.clone()));
         self.open.insert(key, (notify, task));
     }
 
@@ -248,9 +247,14 @@ impl Drop for Desks {
     }
 }
 
-/// Takes turns for one Rollout as long as there is something to do.
-async fn attend(hub: Arc<Hub>, key: Key, news: Arc<Notify>) {
-    let mut queued = hub.queue(&key).await;
+/// Small as long as it waits, and when it has ended: of these there are as many as Rollouts.
+async fn begin(hub: Arc<Hub>, key: Key, news: Arc<Notify>) {
+    let queued = hub.queue(&key).await;
+    Box::pin(attend(hub, key, news, queued)).await;
+}
+
+/// Takes turns for one Rollout as long as there is something to do; queued is what the first of them needs.
+async fn attend(hub: Arc<Hub>, key: Key, news: Arc<Notify>, mut queued: Option<OwnedSemaphorePermit>) {
     let Some(known) = hub.world.rollout(&key) else {
         return;
     };
@@ -288,12 +292,12 @@ impl Hub {
     }
 
     /// Whoever has no release under way waits for the first turn; whoever has one waits for nobody.
-    async fn queue(&self, key: &Key) -> Option<SemaphorePermit<'_>> {
+    async fn queue(&self, key: &Key) -> Option<OwnedSemaphorePermit> {
         let known = self.world.rollout(key)?;
         if !known.saved.phase.is_final() || known.deleting {
             return None;
         }
-        self.quiet.acquire().await.ok()
+        self.quiet.clone().acquire_owned().await.ok()
     }
 
     /// What a turn has read, for a replay.

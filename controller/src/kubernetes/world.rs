@@ -67,7 +67,8 @@ struct Memory {
     pods: HashMap<Key, Arc<Pod>>,
     /// By Service: its proxies.
     fronts: HashMap<Key, BTreeSet<Key>>,
-    concerns: HashMap<Thing, BTreeSet<Key>>,
+    /// Mostly one: a set's first node would be larger than all the rest.
+    concerns: HashMap<Thing, Vec<Key>>,
     /// By Rollout: what it rests on.
     rests: HashMap<Key, BTreeSet<Thing>>,
     /// Kinds whose first list is whole.
@@ -341,7 +342,7 @@ impl Memory {
         let before = self.rests.remove(rollout).unwrap_or_default();
         for gone in before.difference(&things) {
             if let Some(concerned) = self.concerns.get_mut(gone) {
-                concerned.remove(rollout);
+                concerned.retain(|key| key != rollout);
                 if concerned.is_empty() {
                     self.concerns.remove(gone);
                 }
@@ -351,7 +352,7 @@ impl Memory {
             self.concerns
                 .entry(new.clone())
                 .or_default()
-                .insert(rollout.clone());
+                .push(rollout.clone());
         }
         if !things.is_empty() {
             self.rests.insert(rollout.clone(), things);
