@@ -21,7 +21,32 @@ const PROXY: &str = "system:serviceaccount:default:serin-proxy";
 type Right = (String, String, String);
 
 /// Granted to controllers, and not used by these releases: why.
-const IN_RESERVE: [(&str, &str, &str, &str); 0] = [];
+const IN_RESERVE: [(&str, &str, &str, &str); 9] = [
+    (
+        "",
+        "secrets",
+        "update",
+        "the evidence Secret is made anew before its certificate ends",
+    ),
+    (
+        "",
+        "services",
+        "delete",
+        "a Rollout that is deleted takes what was made for it along",
+    ),
+    ("apps", "deployments", "delete", "the same"),
+    ("apps", "daemonsets", "get", "versions may be DaemonSets"),
+    ("apps", "daemonsets", "create", "the same"),
+    ("apps", "daemonsets", "update", "the same"),
+    ("apps", "daemonsets", "patch", "the same"),
+    ("apps", "daemonsets", "delete", "the same"),
+    (
+        "events.k8s.io",
+        "events",
+        "patch",
+        "an Event that is told again is counted, not written twice",
+    ),
+];
 
 /// A good release, the way back after it, and a bad release.
 fn releases(town: &Town) {
@@ -45,6 +70,16 @@ fn releases(town: &Town) {
     });
     std::thread::sleep(Duration::from_secs(1));
     println!("{} requests, none lost", load.stop().no_loss());
+}
+
+/// Whose calls cannot be counted: there the releases alone show that the rights are enough.
+fn is_real(town: &Town) -> bool {
+    if town.world.is_real() {
+        println!(
+            "SKIPPED: a real API server does not tell its calls; the releases went well with these rights"
+        );
+    }
+    town.world.is_real()
 }
 
 fn right(group: &str, resource: &str, verb: &str) -> Right {
@@ -108,6 +143,9 @@ fn a_controller_for_the_whole_cluster_has_what_it_uses() {
     let test = "a_controller_for_the_whole_cluster_has_what_it_uses";
     in_town(test, Controller::Cluster, |town| {
         releases(town);
+        if is_real(town) {
+            return;
+        }
         let mut rights = granted(town, "ClusterRole", "serin-controller");
         rights.extend(leases(town, "serin-system"));
         fits(
@@ -123,6 +161,9 @@ fn a_controller_for_one_namespace_has_what_it_uses() {
     let test = "a_controller_for_one_namespace_has_what_it_uses";
     in_town(test, Controller::Namespaced, |town| {
         releases(town);
+        if is_real(town) {
+            return;
+        }
         let mut rights = granted(town, "Role", "serin-controller");
         rights.extend(leases(town, "default"));
         fits(

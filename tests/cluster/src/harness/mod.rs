@@ -39,6 +39,8 @@ use tokio::runtime::Runtime;
 
 /// Pause between two looks at a condition.
 const LOOK: Duration = Duration::from_millis(10);
+/// Longest wait for what a real control plane does for each namespace.
+const FIRST_WORK: Duration = Duration::from_secs(20);
 const ADMIN: &str = "admin";
 const MASTERS: &str = "system:masters";
 
@@ -79,7 +81,7 @@ impl Options {
 pub struct World {
     // The order of fields is the order of their end: pods before the server that they speak to.
     nodes: Vec<Node>,
-    _loops: Option<Loops>,
+    loops: Option<Loops>,
     runtime: Runtime,
     server: Option<Arc<api::Server>>,
     real: Option<real::ControlPlane>,
@@ -109,7 +111,7 @@ impl World {
         });
         let mut world = World {
             nodes: Vec::new(),
-            _loops: loops,
+            loops,
             server: ground.server,
             real: ground.real,
             namespace: options.namespace.clone().unwrap_or_else(name),
@@ -151,6 +153,11 @@ impl World {
             self.namespace
         );
         self.apply(&namespace);
+        if self.loops.is_none() {
+            self.wait("the account of pods that name none", FIRST_WORK, || {
+                self.json("v1/ServiceAccount", "default")
+            });
+        }
         let path = self.kubeconfig();
         let mut config: serde_json::Value =
             serde_saphyr::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
