@@ -3,7 +3,7 @@
 use crate::{
     desk::Desk,
     gates,
-    observation::{Order, Workloads},
+    observation::Order,
     overrule,
     plan::Handover,
     stages,
@@ -20,7 +20,11 @@ type Reply = (Stage, Result<(), String>);
 /// Does what was asked for, if the phase allows it.
 pub(crate) fn obey(desk: &mut Desk, stage: Stage, order: &Order) -> Stage {
     let is_back = matches!(order.command, Command::Undo | Command::Abort) && stage.run().is_some();
-    let (stage, answer) = if desk.plan.release().is_none() && !is_back {
+    // After the copy stable and the canary are one version, and the release is still under way.
+    let copied = stage
+        .run()
+        .is_some_and(|r| desk.plan.handover != Handover::Weight && desk.plan.stable.hash == r.release);
+    let (stage, answer) = if desk.plan.release().is_none() && !is_back && !copied {
         refuse(stage, "there is no canary")
     } else if desk.fell && order.command != Command::Abort {
         refuse(
@@ -141,8 +145,8 @@ fn retry(desk: &mut Desk, stage: Stage, order: &Order) -> Reply {
 
 /// In a cluster the way back after a promotion leads over the kept template.
 fn has_way_back(desk: &Desk, run: &Run) -> bool {
-    let kept = |w: &Workloads| w.previous.as_ref().is_some_and(|p| p.hash == run.stable);
-    desk.plan.handover == Handover::Weight || desk.seen.workloads.as_ref().is_some_and(kept)
+    let is_there = desk.plan.stable.hash == run.release;
+    desk.plan.handover == Handover::Weight || is_there && stages::is_kept(desk, run)
 }
 
 /// Back to the version before. After a promotion that is the previous workload, if it still holds the old template.

@@ -69,8 +69,12 @@ fn in_cluster(desk: &Desk, stage: &Stage, run: &Run) -> Option<Kept> {
         // Stable holds the new version: a canary that changes now waits for the end of this release.
         Stage::Promoting(..) | Stage::Watching(_) if copied => Some(Kept::AsItIs),
         Stage::Promoting(_, Takeover::Watched) | Stage::Watching(_) => Some(Kept::Left),
+        // Put back, restarted as something else, healed from a source: what was promoted does not serve any more.
+        Stage::Succeeded(_) if !copied => Some(Kept::Left),
         Stage::Succeeded(_) | Stage::RolledBack(_) if next.is_none() => Some(Kept::AsItIs),
         Stage::Succeeded(_) | Stage::RolledBack(_) => None,
+        // A person's hand on the weight after the copy: it was ours, and the release stands where it stood.
+        _ if copied && stages::is_kept(desk, run) => Some(Kept::AsItIs),
         _ if copied => Some(Kept::Taken),
         _ => None,
     }

@@ -446,3 +446,81 @@ fn suspended_it_goes_nowhere_but_back() {
     world.nature.canary = |_| 0.9;
     assert_eq!(over(&mut world, 0.0), Phase::RolledBack);
 }
+
+#[test]
+fn a_persons_weight_in_the_watch_is_a_pause_and_not_the_end() {
+    for (weight, seed) in [(0.0, 21), (0.5, 22)] {
+        let mut world = World::in_cluster(seed, nature(good), policy());
+        until(&mut world, 0.0, is(Phase::Watching));
+        world.put(Split::of_share(weight, 100), Some("ann"));
+        (0..100).for_each(|_| turn(&mut world, 0.0));
+        assert_eq!(
+            (world.state.phase(), world.table.tracks),
+            (Phase::Paused, Tracks::Previous)
+        );
+        assert!(
+            (world.table.split.share() - weight).abs() < 1e-9,
+            "nobody overrules her"
+        );
+        assert!(
+            fleet(&world).previous.as_ref().unwrap().wanted > 0,
+            "the old version keeps its pods"
+        );
+        world.orders.push(order(Command::Resume));
+        assert_eq!(over(&mut world, 0.0), Phase::Succeeded);
+    }
+}
+
+#[test]
+fn a_persons_weight_while_stable_rolls_is_a_pause_and_the_promotion_goes_on_after_it() {
+    let mut world = World::in_cluster(23, nature(good), policy());
+    until(&mut world, 0.0, |w| fleet(w).stable.hash == "v2");
+    world.put(Split::NONE, Some("ann"));
+    (0..100).for_each(|_| turn(&mut world, 0.0));
+    assert_eq!(world.state.phase(), Phase::Paused);
+    world.orders.push(order(Command::Resume));
+    until(&mut world, 0.0, is(Phase::Watching));
+    assert_eq!(over(&mut world, 0.1), Phase::Succeeded);
+}
+
+#[test]
+fn what_was_promoted_and_put_back_by_hand_is_not_called_promoted() {
+    let mut world = World::in_cluster(24, nature(good), policy());
+    assert_eq!(over(&mut world, 0.0), Phase::Succeeded);
+    world.fleet.as_mut().unwrap().stable = Pods::of("v1", 3);
+    (0..20).for_each(|_| turn(&mut world, 0.0));
+    assert_eq!(world.state.phase(), Phase::Idle);
+    world.orders.push(order(Command::Undo));
+    let seen = world.observe();
+    assert!(step(&world.plan, world.state.clone(), &seen).answers[0].is_err());
+}
+
+#[test]
+fn pods_stay_while_a_proxy_has_not_taken_the_way_back() {
+    let mut world = World::in_cluster(25, nature(good), policy());
+    until(&mut world, 0.0, is(Phase::Watching));
+    world.orders.push(order(Command::Abort));
+    until(&mut world, 0.0, |w| {
+        fleet(w).stable.hash == "v1" && w.table.tracks == Tracks::Previous
+    });
+    let before = world.hands.len();
+    for _ in 0..40 {
+        world.flow(250);
+        let mut seen = world.observe();
+        for proxy in &mut seen.proxies {
+            if let engine::Told::Page { page, .. } = &mut proxy.told {
+                page.hash = "deaf".into();
+            }
+        }
+        let done = step(&world.plan, world.state.clone(), &seen);
+        world.act(&done.actions);
+        world.state = done.state;
+    }
+    assert!(
+        !world.hands[before..]
+            .iter()
+            .any(|h| matches!(h, Hand::Clear { .. })),
+        "the deaf proxy still sends there"
+    );
+    assert_eq!(over(&mut world, 0.0), Phase::RolledBack);
+}

@@ -4,7 +4,7 @@
 use super::finish;
 use crate::{
     desk::Desk,
-    observation::{Tracks, Workload, Workloads},
+    observation::{Table, Tracks, Workload, Workloads},
     plan::Handover,
     state::{Return, Run, Stage, Takeover, Trial},
     step::{Action, Hand},
@@ -42,8 +42,8 @@ pub(super) fn promoting(desk: &mut Desk, trial: Trial, how: Takeover) -> Stage {
         ));
         return Stage::Promoting(trial, how);
     }
-    if how == Takeover::Judged && is_watched(desk) {
-        return begin_watch(desk, trial);
+    if how == Takeover::Judged && is_watched(desk) && is_kept(desk, &trial.run) {
+        return begin_watch(desk, trial, &seen);
     }
     end(desk, trial, how, &seen)
 }
@@ -70,7 +70,7 @@ fn bring(desk: &mut Desk, trial: Trial, how: Takeover, seen: &Workloads) -> Stag
         return Stage::Promoting(trial, how);
     }
     let up = how == Takeover::Judged && is_watched(desk);
-    let kept = seen.previous.as_ref().is_some_and(|p| is_kept(p, &trial.run, up));
+    let kept = seen.previous.as_ref().is_some_and(|p| holds(p, &trial.run, up));
     if kept {
         desk.act(Action::Hand(Hand::Copy));
         desk.say(format!("{} goes into stable", trial.run.version));
@@ -81,13 +81,18 @@ fn bring(desk: &mut Desk, trial: Trial, how: Takeover, seen: &Workloads) -> Stag
     Stage::Promoting(trial, how)
 }
 
-fn is_kept(previous: &Workload, run: &Run, up: bool) -> bool {
+fn holds(previous: &Workload, run: &Run, up: bool) -> bool {
     let is_up = previous.wanted > 0 && previous.ready >= previous.wanted;
     previous.hash == run.stable && (!up || is_up)
 }
 
 /// The new version is stable now; the old one keeps a small share to be compared with.
-fn begin_watch(desk: &mut Desk, trial: Trial) -> Stage {
+fn begin_watch(desk: &mut Desk, trial: Trial, seen: &Workloads) -> Stage {
+    if !seen.previous.as_ref().is_some_and(|p| holds(p, &trial.run, true)) {
+        desk.act(Action::Hand(Hand::Keep { up: true }));
+        desk.say("the old version gets its pods, to be compared with");
+        return Stage::Promoting(trial, Takeover::Judged);
+    }
     let share = 1.0 - desk.plan.policy.promotion.watch_weight / 100.0;
     desk.want(Split::of_share(share, DEFAULT_TOTAL));
     desk.lead(Tracks::Previous);
@@ -130,7 +135,7 @@ fn crowd(desk: &Desk, run: &Run, seen: &Workloads) -> Option<Hand> {
 }
 
 /// Left when weight 0 is in force everywhere, nothing is in flight there, stable is what it was, and the pods are gone.
-pub(super) fn returning(desk: &mut Desk, run: Run, way: Return) -> Stage {
+pub(super) fn returning(desk: &mut Desk, run: Run, mut way: Return) -> Stage {
     let Some(seen) = desk.seen.workloads.clone() else {
         desk.say(way.reason.clone());
         return Stage::RollingBack(run, way);
@@ -149,9 +154,18 @@ pub(super) fn returning(desk: &mut Desk, run: Run, way: Return) -> Stage {
         ));
         return Stage::RollingBack(run, way);
     }
-    desk.lead(Tracks::Usual);
+    if desk.ledger.tracks != Tracks::Usual {
+        // Pods go only after proxies have had their time to leave them.
+        desk.lead(Tracks::Usual);
+        way.since = desk.seen.now;
+    }
     let home = is_home(desk);
-    if !home && desk.seen.now - way.since < PATIENCE {
+    let switched = desk
+        .seen
+        .table
+        .as_ref()
+        .is_some_and(|t| t.tracks == Tracks::Usual);
+    if !home && !(switched && desk.seen.now - way.since >= PATIENCE) {
         desk.say(way.reason.clone());
         return Stage::RollingBack(run, way);
     }
@@ -197,7 +211,12 @@ fn restore(desk: &mut Desk, run: Run, way: Return, seen: &Workloads) -> Stage {
         }
     }
     desk.lead(Tracks::Previous);
-    if is_home(desk) {
+    let switched = desk
+        .seen
+        .table
+        .as_ref()
+        .is_some_and(|t| t.tracks == Tracks::Previous);
+    if is_home(desk) || switched && desk.seen.now - way.since >= PATIENCE {
         desk.act(Action::Hand(Hand::Restore));
     }
     desk.say(format!(
@@ -207,10 +226,19 @@ fn restore(desk: &mut Desk, run: Run, way: Return, seen: &Workloads) -> Stage {
     Stage::RollingBack(run, way)
 }
 
+/// Weight 0 between the right workloads is in the table and at every proxy that answers, and nothing is under way.
 fn is_home(desk: &Desk) -> bool {
-    let in_table = desk.seen.table.as_ref();
-    let in_table = in_table.is_some_and(|t| t.split.is_none() && t.tracks == desk.ledger.tracks);
-    in_table && telemetry::is_home(desk.seen)
+    let taken = |t: &Table| {
+        let all = desk.seen.pages().all(|p| p.hash == t.hash);
+        t.split.is_none() && t.tracks == desk.ledger.tracks && all
+    };
+    desk.seen.table.as_ref().is_some_and(taken) && telemetry::is_home(desk.seen)
+}
+
+/// Whether the old version of this run is kept: then it was us who put the new one into stable.
+pub(crate) fn is_kept(desk: &Desk, run: &Run) -> bool {
+    let kept = |w: &Workloads| w.previous.as_ref().is_some_and(|p| p.hash == run.stable);
+    desk.plan.handover == Handover::Copy && desk.seen.workloads.as_ref().is_some_and(kept)
 }
 
 fn returned(desk: &mut Desk, run: Run, way: &Return, proof: &str) -> Stage {
@@ -221,8 +249,7 @@ fn returned(desk: &mut Desk, run: Run, way: &Return, proof: &str) -> Stage {
 
 /// Whether stable is becoming the new version, so that its counts are a mix of two.
 pub(crate) fn is_mixed(desk: &Desk, stage: &Stage) -> bool {
-    let Stage::Promoting(trial, _) = stage else {
-        return false;
-    };
-    desk.plan.handover != Handover::Weight && desk.plan.stable.hash == trial.run.release
+    let copied = |t: &Trial| desk.plan.stable.hash == t.run.release;
+    let usual = desk.ledger.tracks == Tracks::Usual || matches!(stage, Stage::Promoting(..));
+    desk.plan.handover != Handover::Weight && usual && stage.trial().is_some_and(copied)
 }

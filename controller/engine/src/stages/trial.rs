@@ -47,6 +47,15 @@ pub(super) fn first(desk: &mut Desk, run: Run) -> Stage {
 
 /// Shifting and Holding: promote, end undecided, hold, or raise; in this order.
 pub(super) fn go_on(desk: &mut Desk, trial: Trial, held: Option<Cause>) -> Stage {
+    let stage = Stage::Shifting(trial);
+    if super::is_mixed(desk, &stage)
+        && let Stage::Shifting(trial) = stage
+    {
+        return finish_copy(desk, trial);
+    }
+    let Stage::Shifting(trial) = stage else {
+        return stage;
+    };
     let cause = cause(desk, &trial, held);
     if cause.is_none() && is_promotable(desk, &trial) {
         return promote(desk, trial);
@@ -58,6 +67,16 @@ pub(super) fn go_on(desk: &mut Desk, trial: Trial, held: Option<Cause>) -> Stage
         Some((cause, why)) => hold(desk, trial, held, cause, why),
         None => shift(desk, trial, held),
     }
+}
+
+/// Resumed after the copy: the promotion goes on where it stood.
+fn finish_copy(desk: &mut Desk, trial: Trial) -> Stage {
+    let reason = format!(
+        "{} is in stable already: the promotion goes on",
+        trial.run.version
+    );
+    desk.decide(&trial.run, Phase::Promoting, CONTROLLER, reason);
+    Stage::Promoting(trial, Takeover::Judged)
 }
 
 /// Why the weight must stay, if it must. A suspicion is dropped later than it is taken up, so that it does not flicker.
@@ -176,7 +195,8 @@ fn plain(desk: &mut Desk, mut trial: Trial, step: &Step) -> Stage {
 }
 
 fn raise(desk: &mut Desk, mut trial: Trial, weight: Split) -> Stage {
-    let (detail, intent) = (weight.to_string(), format!("gets {weight}"));
+    // The next weight changes with each second of evidence, and the question must not.
+    let (detail, intent) = (format!("from {}", desk.ledger.wanted), format!("gets {weight}"));
     if let Some(why) = gates::wait(desk, &mut trial.run, At::BeforeIncrease, &detail, &intent) {
         desk.say(why);
         return Stage::Shifting(trial);
