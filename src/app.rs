@@ -1,6 +1,6 @@
 //! The story's little application: `GET /` answers `version: v1.0.0`; faults on request.
 //!
-//! Used by the demo, the examples and the tests. `/healthz` never fails and counts for nothing.
+//! Used by the demo, the examples and the tests. `/healthz` never fails and counts for nothing; `/status/503` answers 503.
 
 use crate::{cli::AppArgs, fail::Failure};
 use http_body_util::Full;
@@ -18,6 +18,7 @@ use std::{
     convert::Infallible,
     future,
     net::SocketAddr,
+    path::PathBuf,
     pin::pin,
     process::ExitCode,
     rc::Rc,
@@ -44,6 +45,8 @@ pub struct Behaviour {
     pub latency: Duration,
     /// Faults begin so long after the first request.
     pub late: Duration,
+    /// There are faults only while this file exists.
+    pub faults_while: Option<PathBuf>,
     /// Seed of the faults.
     pub seed: u64,
 }
@@ -56,6 +59,7 @@ pub fn main(args: &AppArgs) -> Result<ExitCode, Failure> {
         hang: args.hang,
         latency: args.latency.duration(),
         late: args.late.duration(),
+        faults_while: args.faults_while.clone(),
         seed: args.seed,
     };
     local_runtime()?.block_on(async {
@@ -157,8 +161,14 @@ async fn answer(shared: Rc<Shared>, request: Request<Incoming>) -> Result<Respon
     if request.uri().path() == "/healthz" {
         return Ok(Response::new(Full::new(Bytes::from_static(b"ok\n"))));
     }
+    if let Some(status) = asked_for(request.uri().path()) {
+        let text = format!("version: {}\n", shared.behaviour.version);
+        let mut response = Response::new(Full::new(Bytes::from(text)));
+        *response.status_mut() = status;
+        return Ok(response);
+    }
     let b = &shared.behaviour;
-    let faulty = shared.started() >= b.late;
+    let faulty = shared.started() >= b.late && b.faults_while.as_ref().is_none_or(|file| file.exists());
     if faulty && shared.draw(b.hang) {
         future::pending::<()>().await;
     }
@@ -178,6 +188,11 @@ async fn answer(shared: Rc<Shared>, request: Request<Incoming>) -> Result<Respon
             .insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+/// `/status/503` answers 503, whatever the version: so can both be made to fail together.
+fn asked_for(path: &str) -> Option<StatusCode> {
+    path.strip_prefix("/status/")?.parse().ok()
 }
 
 impl Shared {

@@ -188,6 +188,9 @@ pub struct AppArgs {
     /// Faults begin only so long after the first request
     #[arg(long, default_value = "0s")]
     pub late: Span,
+    /// Faults only while this file exists
+    #[arg(long, value_name = "FILE")]
+    pub faults_while: Option<PathBuf>,
     /// Seed of the faults
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

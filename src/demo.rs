@@ -165,6 +165,7 @@ fn behaviour(version: &str, fault: Fault, seed: u64) -> Behaviour {
         } else {
             Duration::ZERO
         },
+        faults_while: None,
         seed,
     }
 }

@@ -76,6 +76,7 @@ fn of_cluster(service: &str, args: &ProxyArgs) -> Result<Options, Failure> {
         service: service.to_owned(),
         port: given.port.clone(),
         local: given.local,
+        pod: given.pod_ip,
         cache: args.cache.clone(),
         proxy: entry(given),
     });

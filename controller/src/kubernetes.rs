@@ -20,6 +20,7 @@ mod service;
 mod settle;
 mod sight;
 mod template;
+mod watching;
 mod workload;
 mod world;
 
@@ -32,7 +33,7 @@ use desk::{Desk, Next};
 use engine::Entry;
 use events::Events;
 use evidence::Secrets;
-use lease::Leadership;
+use lease::{Leadership, Trust};
 use metrics::Meter;
 use std::{
     collections::HashMap,
@@ -44,7 +45,7 @@ use std::{
 };
 use tokio::{
     net::TcpListener,
-    sync::{Notify, mpsc},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
     task::{JoinHandle, JoinSet},
     time::{Instant, interval, sleep_until, timeout},
 };
@@ -56,6 +57,8 @@ const CONNECT: Duration = Duration::from_secs(2);
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Time between two counts of Rollouts by phase.
 const COUNT: Duration = Duration::from_secs(1);
+/// Rollouts without a release that are looked at side by side: after a start all of them are due at once.
+const QUIET: usize = 16;
 /// Least time between two turns of one Rollout: a storm of changes is looked at once.
 const BREATH: Duration = Duration::from_millis(20);
 
@@ -84,6 +87,7 @@ struct Hub {
     events: Events,
     leadership: Leadership,
     blocks: Option<Mutex<Blocks>>,
+    quiet: Arc<Semaphore>,
 }
 
 /// The tasks of Rollouts that have something to do.
@@ -146,16 +150,19 @@ fn hub(client: kube::Client, options: &Options) -> Result<(Arc<Hub>, mpsc::Unbou
     let meter = Meter::new().map_err(|e| format!("the metrics cannot be made: {e}"))?;
     let (world, news) = World::new(&options.prefix);
     let blocks = options.evidence.as_deref().map(folder).transpose()?;
+    let trust = Trust::default();
     let hub = Hub {
         events: Events::new(client.clone(), &options.identity),
         server: Server {
             client,
             meter: Arc::new(meter),
+            trust: trust.clone(),
         },
         world,
         secrets: Secrets::default(),
-        leadership: Leadership::new(&options.identity),
+        leadership: Leadership::new(&options.identity, trust),
         blocks,
+        quiet: Arc::new(Semaphore::new(QUIET)),
     };
     Ok((Arc::new(hub), news))
 }
@@ -224,7 +231,7 @@ impl Desks {
         }
         self.open.retain(|_, (_, task)| !task.is_finished());
         let notify = Arc::new(Notify::new());
-        let task = tokio::spawn(attend(hub.clone(), key.clone(), notify.clone()));
+        let task = tokio::spawn(begin(hub.clone(), key.clone(), notify.clone()));
         self.open.insert(key, (notify, task));
     }
 
@@ -240,8 +247,14 @@ impl Drop for Desks {
     }
 }
 
-/// Takes turns for one Rollout as long as there is something to do.
-async fn attend(hub: Arc<Hub>, key: Key, news: Arc<Notify>) {
+/// Small as long as it waits, and when it has ended: of these there are as many as Rollouts.
+async fn begin(hub: Arc<Hub>, key: Key, news: Arc<Notify>) {
+    let queued = hub.queue(&key).await;
+    Box::pin(attend(hub, key, news, queued)).await;
+}
+
+/// Takes turns for one Rollout as long as there is something to do; queued is what the first of them needs.
+async fn attend(hub: Arc<Hub>, key: Key, news: Arc<Notify>, mut queued: Option<OwnedSemaphorePermit>) {
     let Some(known) = hub.world.rollout(&key) else {
         return;
     };
@@ -252,6 +265,7 @@ async fn attend(hub: Arc<Hub>, key: Key, news: Arc<Notify>) {
         let timer = hub.server.meter.turns.start_timer();
         let next = desk.turn().await;
         timer.observe_duration();
+        drop(queued.take());
         let wake = match next {
             Next::Gone => return,
             // What came during the turn is looked at; then the task may end, for the status has its state.
@@ -275,6 +289,15 @@ impl Hub {
     /// Whether acts are ours.
     fn leads(&self) -> bool {
         self.leadership.holds()
+    }
+
+    /// Whoever has no release under way waits for the first turn; whoever has one waits for nobody.
+    async fn queue(&self, key: &Key) -> Option<OwnedSemaphorePermit> {
+        let known = self.world.rollout(key)?;
+        if !known.saved.phase.is_final() || known.deleting {
+            return None;
+        }
+        self.quiet.clone().acquire_owned().await.ok()
     }
 
     /// What a turn has read, for a replay.

@@ -2,7 +2,10 @@
 
 use clap::Args;
 use proxy::contract::{Span, names::PREFIX};
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 /// `serin proxy`
 #[derive(Args)]
@@ -46,9 +49,12 @@ pub struct ClusterArgs {
     /// Its port, by number or name; not needed where it has only one
     #[arg(long, value_name = "PORT", requires = "service")]
     pub port: Option<String>,
-    /// Stable is in this very pod, at this address: the proxy is a sidecar
+    /// The application is in this very pod, at this address: the proxy is a sidecar
     #[arg(long, value_name = "ADDRESS", requires = "service")]
     pub local: Option<SocketAddr>,
+    /// This pod's own address, by which a sidecar knows which track it is in; without it, stable's
+    #[arg(long, env = "POD_IP", value_name = "IP")]
+    pub pod_ip: Option<IpAddr>,
     /// Where clients connect
     #[arg(
         long,

@@ -41,6 +41,8 @@ pub struct Plan {
     pub handover: Handover,
     /// Whether nothing is to be moved but the way back.
     pub suspended: bool,
+    /// Whether the Rollout goes: workloads that are not ours then keep their pods.
+    pub leaving: bool,
     pub(crate) errors: ErrorConfig,
     /// `None`: errors alone are judged.
     pub(crate) latency: Option<LatencyConfig>,
@@ -75,6 +77,8 @@ pub struct InCluster {
     pub canary: Option<(String, String)>,
     /// Whether nothing is to be moved but the way back.
     pub suspended: bool,
+    /// Whether the Rollout goes: workloads that are not ours then keep their pods.
+    pub leaving: bool,
 }
 
 /// A version and where it runs.
@@ -109,6 +113,7 @@ impl Plan {
             canary: Version::of(&entry.canary),
             handover: Handover::Weight,
             suspended: false,
+            leaving: false,
             latency: latency(&entry.rollout, &errors),
             stalled: ErrorConfig {
                 roll_back: margin(STALLED).map_err(|f| vec![f])?,
@@ -146,6 +151,7 @@ impl Plan {
             stable: version(told.stable),
             canary: version(told.canary.unwrap_or(none)),
             suspended: told.suspended,
+            leaving: told.leaving,
             ..plan
         })
     }

@@ -303,6 +303,24 @@ fn a_second_version_mid_way_starts_at_the_beginning_and_one_in_the_watch_waits()
 }
 
 #[test]
+fn a_second_version_in_the_middle_of_a_promotion_is_shown_to_nobody() {
+    let mut world = World::in_cluster(18, nature(good), policy());
+    until(&mut world, 0.0, |w| {
+        w.state.phase() == Phase::Promoting && fleet(w).stable.hash == "v2"
+    });
+    assert!(!world.table.split.is_none(), "both versions serve");
+    world.fleet.as_mut().unwrap().canary = Some(Pods::of("v3", 1));
+    turn(&mut world, 0.0);
+    assert_eq!(
+        (world.state.phase(), world.table.split),
+        (Phase::Promoting, Split::NONE)
+    );
+    until(&mut world, 0.0, is(Phase::Succeeded));
+    until(&mut world, 0.0, is(Phase::Starting));
+    assert_eq!(world.history.last().unwrap().version, "v3");
+}
+
+#[test]
 fn a_failed_version_is_left_alone_until_a_retry_gives_it_pods_again() {
     let mut world = World::in_cluster(11, nature(|_| 0.5), policy());
     assert_eq!(over(&mut world, 0.0), Phase::RolledBack);

@@ -1,6 +1,6 @@
 //! Calls to the API server: each counted, each under one name, each answered by the object as it is then.
 
-use super::metrics::Meter;
+use super::{lease::Trust, metrics::Meter};
 use contract::{
     names::CONTROLLER,
     rollout::{GROUP, KIND, PLURAL, VERSION, WorkloadKind},
@@ -17,11 +17,12 @@ use kube::{
 };
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 /// Longest wait for an answer: what must be done is tried again sooner than a dead connection is noticed.
 const PATIENCE: Duration = Duration::from_secs(3);
-const SILENCE: &str = "no answer within 3 s";
+const SILENCE: &str = "no answer in time";
+const NOT_OURS: &str = "this controller does not lead any more";
 
 /// What we speak of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +47,7 @@ pub(super) struct Key {
 pub(super) struct Server {
     pub client: Client,
     pub meter: Arc<Meter>,
+    pub trust: Trust,
 }
 
 type Answer = Result<DynamicObject, Error>;
@@ -107,14 +109,15 @@ impl Server {
 
     /// The object, if there is one.
     pub async fn get(&self, kind: Kind, key: &Key) -> Result<Option<DynamicObject>, Error> {
-        let got = within(self.of(kind, key).get_opt(&key.name)).await;
+        let got = within(Instant::now() + PATIENCE, self.of(kind, key).get_opt(&key.name)).await;
         self.count("get", kind, code(&got));
         got
     }
 
     /// Makes an object.
     pub async fn create(&self, kind: Kind, namespace: &str, object: &DynamicObject) -> Answer {
-        let made = within(self.all(kind, Some(namespace)).create(&by_us(), object)).await;
+        let api = self.all(kind, Some(namespace));
+        let made = self.write(kind, api.create(&by_us(), object)).await;
         self.count("create", kind, code(&made));
         made
     }
@@ -122,7 +125,8 @@ impl Server {
     /// Replaces an object; its `resourceVersion` is the condition.
     pub async fn replace(&self, kind: Kind, object: &DynamicObject) -> Answer {
         let key = Key::of(object);
-        let put = within(self.of(kind, &key).replace(&key.name, &by_us(), object)).await;
+        let api = self.of(kind, &key);
+        let put = self.write(kind, api.replace(&key.name, &by_us(), object)).await;
         self.count("update", kind, code(&put));
         put
     }
@@ -130,7 +134,10 @@ impl Server {
     /// Changes what the body names.
     pub async fn merge(&self, kind: Kind, key: &Key, body: &Value) -> Answer {
         let patch = Patch::Merge(body);
-        let done = within(self.of(kind, key).patch(&key.name, &patching(false), &patch)).await;
+        let api = self.of(kind, key);
+        let done = self
+            .write(kind, api.patch(&key.name, &patching(false), &patch))
+            .await;
         self.count("patch", kind, code(&done));
         done
     }
@@ -138,11 +145,8 @@ impl Server {
     /// Changes what the body names of the status.
     pub async fn merge_status(&self, kind: Kind, key: &Key, body: &Value) -> Answer {
         let patch = Patch::Merge(body);
-        let done = within(
-            self.of(kind, key)
-                .patch_status(&key.name, &patching(false), &patch),
-        )
-        .await;
+        let (api, how) = (self.of(kind, key), patching(false));
+        let done = self.write(kind, api.patch_status(&key.name, &how, &patch)).await;
         self.count("patch_status", kind, code(&done));
         done
     }
@@ -150,18 +154,35 @@ impl Server {
     /// Makes what the body names ours.
     pub async fn apply(&self, kind: Kind, key: &Key, body: &Value) -> Answer {
         let patch = Patch::Apply(body);
-        let done = within(self.of(kind, key).patch(&key.name, &patching(true), &patch)).await;
+        let api = self.of(kind, key);
+        let done = self
+            .write(kind, api.patch(&key.name, &patching(true), &patch))
+            .await;
         self.count("apply", kind, code(&done));
         done
     }
 
     /// Takes an object away; one that is not there is away.
     pub async fn delete(&self, kind: Kind, key: &Key) -> Result<(), Error> {
-        let gone = within(self.of(kind, key).delete(&key.name, &DeleteParams::background())).await;
+        let (api, how) = (self.of(kind, key), DeleteParams::background());
+        let gone = self.write(kind, api.delete(&key.name, &how)).await;
         self.count("delete", kind, code(&gone));
         match gone {
             Err(e) if !is_absent(&e) => Err(e),
             _ => Ok(()),
+        }
+    }
+
+    /// A write that is under way when a successor may act would land on what the successor has done.
+    async fn write<T>(&self, kind: Kind, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let last = Instant::now() + PATIENCE;
+        let last = match kind {
+            Kind::Lease => Some(last),
+            _ => self.trust.landing().map(|landing| landing.min(last)),
+        };
+        match last {
+            Some(last) => within(last, call).await,
+            None => Err(Error::Service(NOT_OURS.into())),
         }
     }
 
@@ -170,8 +191,8 @@ impl Server {
     }
 }
 
-async fn within<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let answer = timeout(PATIENCE, call).await;
+async fn within<T>(last: Instant, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let answer = timeout_at(last, call).await;
     answer.unwrap_or_else(|_| Err(Error::Service(SILENCE.into())))
 }
 

@@ -20,6 +20,8 @@ pub(super) struct Ears {
     known: BTreeMap<String, Ear>,
     /// Whether the credentials were refused.
     doubted: bool,
+    /// Since when there are no credentials.
+    deaf_since: Option<f64>,
     token: String,
 }
 
@@ -52,8 +54,9 @@ impl Ears {
     ) -> Heard {
         let credentials = match secrets.0.of(secrets.1, &service.namespace, self.doubted).await {
             Ok(credentials) => credentials,
-            Err(why) => return deaf(pods, now, &why),
+            Err(why) => return deaf(pods, *self.deaf_since.get_or_insert(now), &why),
         };
+        self.deaf_since = None;
         if self.token != credentials.token {
             // Connections of an earlier certificate may live on; what they tell is asked for anew.
             *self = Ears {
@@ -129,13 +132,13 @@ impl Heard {
 }
 
 /// Without credentials nobody is heard, and all are there.
-fn deaf(pods: &BTreeMap<String, Arc<Pod>>, now: f64, why: &str) -> Heard {
+fn deaf(pods: &BTreeMap<String, Arc<Pod>>, since: f64, why: &str) -> Heard {
     let mut heard = Heard::default();
     for (name, _) in pods.iter().filter(|(_, p)| p.ready) {
         heard.counts.known += 1;
         heard.failures += 1;
         let told = Told::Missing {
-            since: now,
+            since,
             reason: why.to_owned(),
         };
         heard.proxies.push(Proxy {

@@ -250,9 +250,14 @@ impl Hands<'_> {
     async fn copy(&self) -> Done {
         let (of, onto) = (self.sight.spec.canary(), &self.sight.spec.stable);
         let canary = self.required(&of).await?;
-        let cause = self.cause(&canary);
-        self.retemplate(onto, &canary.data["spec"]["template"], cause)
-            .await
+        let template = &canary.data["spec"]["template"];
+        if self.sight.terms.hash(template) != self.sight.plan.canary.hash {
+            return Err(format!(
+                "{} has become another version; it is not copied",
+                of.name
+            ));
+        }
+        self.retemplate(onto, template, self.cause(&canary)).await
     }
 
     async fn restore(&self) -> Done {

@@ -1,7 +1,8 @@
 //! Which of several controllers acts: the holder of a Lease.
 //!
 //! A candidate judges by its own clock, since it last saw the Lease change: clocks of two machines are never compared. A
-//! leader that could not renew for [`TRUST`] stops acting by itself, before anybody else may begin.
+//! leader that could not renew for [`TRUST`] stops acting by itself, and what it has sent is given up [`LANDING`] later,
+//! before anybody else may begin.
 
 use super::api::{Key, Kind, Server, is_conflict, told};
 use contract::names::LEASE;
@@ -9,7 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -23,16 +24,22 @@ const HELD: Duration = Duration::from_secs(4);
 const RENEW: Duration = Duration::from_millis(1300);
 /// Time after the beginning of the last good renewal for which a leader trusts itself.
 const TRUST: Duration = Duration::from_secs(3);
+/// Longest time for which a write may be under way after that.
+const LANDING: Duration = Duration::from_millis(800);
 /// Time between two looks of a candidate.
 const LOOK: Duration = Duration::from_millis(500);
 /// Longest wait for one answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Until when acts are ours.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trust(Arc<Mutex<Option<Instant>>>);
+
 /// Whether this controller leads.
 #[derive(Debug)]
 pub(super) struct Leadership {
     identity: String,
-    until: Mutex<Option<Instant>>,
+    trust: Trust,
     leads: watch::Sender<bool>,
 }
 
@@ -43,20 +50,34 @@ struct Watched {
     since: Option<Instant>,
 }
 
+impl Trust {
+    /// Until when a write that begins now may be under way; `None`: none may begin.
+    pub fn landing(&self) -> Option<Instant> {
+        self.until().filter(|u| Instant::now() < *u).map(|u| u + LANDING)
+    }
+
+    fn until(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, until: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+}
+
 impl Leadership {
     /// Nobody leads yet.
-    pub fn new(identity: &str) -> Leadership {
+    pub fn new(identity: &str, trust: Trust) -> Leadership {
         Leadership {
             identity: identity.to_owned(),
-            until: Mutex::new(None),
+            trust,
             leads: watch::Sender::new(false),
         }
     }
 
     /// Whether acts are ours, at this moment.
     pub fn holds(&self) -> bool {
-        let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.is_some_and(|u| Instant::now() < u)
+        self.trust.landing().is_some()
     }
 
     /// Changes of who leads.
@@ -83,12 +104,17 @@ impl Leadership {
                 None if !self.holds() => self.set(None),
                 None => {}
             }
-            sleep(if held == Some(true) { RENEW } else { LOOK }).await;
+            sleep(if held == Some(true) {
+                RENEW
+            } else {
+                watched.pause(Instant::now())
+            })
+            .await;
         }
     }
 
     fn set(&self, until: Option<Instant>) {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+        self.trust.set(until);
         self.leads
             .send_if_modified(|leads| std::mem::replace(leads, until.is_some()) != until.is_some());
     }
@@ -152,13 +178,22 @@ impl Watched {
         let silent = self.since.is_some_and(|since| now.duration_since(since) >= HELD);
         holder.is_empty() || holder == me || silent
     }
+
+    /// Time to the next look: the moment at which the Lease may be taken is not missed.
+    fn pause(&self, now: Instant) -> Duration {
+        let left = self
+            .since
+            .map(|since| (since + HELD).saturating_duration_since(now));
+        left.filter(|left| !left.is_zero())
+            .map_or(LOOK, |left| left.min(LOOK))
+    }
 }
 
-/// Somebody who was quicker is no failure.
+/// Somebody who was quicker is no failure, and need not be another controller: the next look tells who leads.
 fn taken(done: Result<DynamicObject, kube::Error>) -> Result<bool, String> {
     match done {
         Ok(_) => Ok(true),
-        Err(e) if is_conflict(&e) => Ok(false),
+        Err(e) if is_conflict(&e) => Err("it was changed meanwhile, and is looked at again".to_owned()),
         Err(e) => Err(told(&e)),
     }
 }
@@ -195,7 +230,15 @@ mod tests {
             "it was given back"
         );
         assert!(watched.allows(&lease("4"), "me", "me", after(8.4)));
-        assert!(TRUST + PATIENCE <= HELD, "a leader stops before another begins");
+        assert!(
+            TRUST + LANDING < HELD,
+            "what a leader has sent ends before another begins"
+        );
+        assert!(RENEW + PATIENCE < TRUST, "one renewal may fail");
+        assert!(
+            HELD + LOOK < Duration::from_secs(5),
+            "a successor leads within 5 s"
+        );
     }
 
     #[test]
@@ -208,10 +251,15 @@ mod tests {
 
     #[test]
     fn nobody_leads_before_the_lease_is_held_and_not_for_long_after() {
-        let leadership = Leadership::new("me");
+        let trust = Trust::default();
+        let leadership = Leadership::new("me", trust.clone());
         assert!(!leadership.holds());
-        leadership.set(Some(Instant::now() + TRUST));
+        let until = Instant::now() + TRUST;
+        leadership.set(Some(until));
         assert!(leadership.holds() && *leadership.changes().borrow());
+        assert_eq!(trust.landing(), Some(until + LANDING));
+        leadership.set(Some(Instant::now()));
+        assert_eq!(trust.landing(), None, "no write begins without trust");
         leadership.set(None);
         assert!(!leadership.holds() && !*leadership.changes().borrow());
     }

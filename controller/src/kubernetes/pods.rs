@@ -3,15 +3,12 @@
 use super::{
     api::{Kind, Server},
     template::Labels,
-    world::{Waits, is_ready},
+    watching::follow,
+    world::is_ready,
 };
-use futures_util::StreamExt;
 use kube::{
     core::DynamicObject,
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event, watcher},
-    },
+    runtime::watcher::{self, Event},
 };
 use serde_json::Value;
 use std::{
@@ -50,14 +47,11 @@ impl Pods {
         let api = server.all(Kind::Pod, Some(namespace));
         let memory = known.clone();
         let watch = tokio::spawn(async move {
-            let events = watcher(api, config).backoff(Waits::default());
-            let mut events = std::pin::pin!(events);
-            while let Some(event) = events.next().await {
-                if let Ok(event) = event {
-                    take(&mut lock(&memory), event);
-                    news.notify_one();
-                }
-            }
+            follow("the canary's pods", api, config, |event| {
+                take(&mut lock(&memory), event);
+                news.notify_one();
+            })
+            .await;
         });
         Pods { labels, known, watch }
     }

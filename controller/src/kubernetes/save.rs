@@ -148,7 +148,9 @@ pub(super) fn is_news(before: &RolloutStatus, now: &RolloutStatus) -> bool {
         );
         (told, stands)
     };
-    of(before) != of(now) || now.phase.is_final() && before.reason != now.reason
+    // While it starts, the sentence is what the pods say of themselves, and holds no figures.
+    let is_still = now.phase.is_final() || now.phase == Phase::Starting;
+    of(before) != of(now) || is_still && before.reason != now.reason
 }
 
 #[cfg(test)]
@@ -203,6 +205,18 @@ mod tests {
             (third.reason.as_str(), third.observed_generation),
             ("there is no Service", Some(3))
         );
+    }
+
+    #[test]
+    fn a_sentence_is_news_where_it_holds_no_figures() {
+        let at = |phase, reason: &str| RolloutStatus {
+            phase,
+            reason: reason.into(),
+            ..RolloutStatus::default()
+        };
+        let is_news = |phase| is_news(&at(phase, "0 of 1 pods ready"), &at(phase, "no such image"));
+        assert!(is_news(Phase::Starting) && is_news(Phase::RolledBack));
+        assert!(!is_news(Phase::Shifting));
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl Sight {
         let terms = terms(world, key, &spec, &usual, [Some(&stable), canary.as_ref()])?;
         let version = |known: Arc<workload::Known>| Version::of(known, &terms);
         let (stable, canary, previous) = (version(stable), canary.map(version), previous.map(version));
-        let plan = plan(&spec, &stable, canary.as_ref())?;
+        let plan = plan(&spec, rollout.deleting, &stable, canary.as_ref())?;
         let table = service
             .table(name, &world.prefix)
             .map_err(|faults| contract::fault::listing(&faults));
@@ -170,7 +170,12 @@ fn terms(
     Ok(terms)
 }
 
-fn plan(spec: &RolloutSpec, stable: &Version, canary: Option<&Version>) -> Result<Plan, String> {
+fn plan(
+    spec: &RolloutSpec,
+    leaving: bool,
+    stable: &Version,
+    canary: Option<&Version>,
+) -> Result<Plan, String> {
     let canary = canary.filter(|c| !c.known.is_put_away());
     let told = InCluster {
         service: spec.service.clone(),
@@ -178,6 +183,7 @@ fn plan(spec: &RolloutSpec, stable: &Version, canary: Option<&Version>) -> Resul
         stable: stable.named(),
         canary: canary.map(Version::named),
         suspended: spec.suspend,
+        leaving,
     };
     Plan::in_cluster(told).map_err(|faults| contract::fault::listing(&faults))
 }

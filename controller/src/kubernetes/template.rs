@@ -16,6 +16,8 @@ const VERSION: &str = "version";
 const APP_VERSION: &str = "app.kubernetes.io/version";
 /// Written by the controller of Deployments.
 const TEMPLATE_HASH: &str = "pod-template-hash";
+/// The proxy's container in a pod of the application, and the account that such a pod may have for its sake.
+const SIDECAR: &str = "serin-proxy";
 /// Suffix of our label that tells copies from their originals.
 const TRACK: &str = "track";
 /// Suffix of the node selector that no node satisfies: a DaemonSet has no replicas to take away.
@@ -88,6 +90,7 @@ impl Terms {
             }
         }
         self.env_of(&mut copy, stable);
+        sidecar_of(&mut copy, stable);
         copy
     }
 
@@ -151,6 +154,7 @@ impl Terms {
         for container in containers(template) {
             retain_env(container, |name| !self.behind.env.iter().any(|b| b == name));
         }
+        sidecar_of(template, &Value::Null);
         without_empty(template);
     }
 
@@ -339,6 +343,34 @@ fn containers(template: &mut Value) -> impl Iterator<Item = &mut Value> {
     lists.filter_map(|(_, v)| v.as_array_mut()).flatten()
 }
 
+/// The proxy beside the application belongs to the place, and not to the version: what the other template has of it.
+fn sidecar_of(template: &mut Value, other: &Value) {
+    let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) else {
+        return;
+    };
+    let theirs: Vec<Value> = list(other, "containers")
+        .filter(|c| is_sidecar(c))
+        .cloned()
+        .collect();
+    let own = spec.get_mut("containers").and_then(Value::as_array_mut);
+    if let Some(containers) = own {
+        containers.retain(|c| !is_sidecar(c));
+        containers.extend(theirs);
+    }
+    // The API server writes the account under its old name too.
+    for key in ["serviceAccountName", "serviceAccount"] {
+        if spec.get(key).is_none_or(|v| v == SIDECAR) {
+            spec.remove(key);
+            let account = other["spec"].get(key).filter(|v| *v == SIDECAR);
+            account.map(|v| spec.insert(key.to_owned(), v.clone()));
+        }
+    }
+}
+
+fn is_sidecar(container: &Value) -> bool {
+    container["name"] == SIDECAR
+}
+
 fn retain_env(container: &mut Value, keep: impl Fn(&str) -> bool) {
     if let Some(Value::Array(env)) = container.get_mut("env") {
         env.retain(|e| e["name"].as_str().is_none_or(&keep));
@@ -472,6 +504,34 @@ mod tests {
         );
         assert!(copy["metadata"]["annotations"].get("serin.dev/note").is_none());
         assert_eq!(t.copied(&canary, &copy), copy, "a second copy changes nothing");
+    }
+
+    #[test]
+    fn the_proxy_beside_stable_is_no_part_of_its_version_and_stays() {
+        let t = terms();
+        let mut stable = template("stable", "v1");
+        stable["metadata"]["labels"]["serin.dev/proxy"] = "echo".into();
+        stable["spec"]["serviceAccountName"] = SIDECAR.into();
+        let sidecar = json!({ "name": SIDECAR, "image": "serin:1" });
+        stable["spec"]["containers"]
+            .as_array_mut()
+            .unwrap()
+            .push(sidecar.clone());
+        assert_eq!(t.hash(&stable), t.hash(&template("canary", "v1")));
+        let canary = template("canary", "v2");
+        let copy = t.copied(&canary, &stable);
+        assert_eq!(copy["spec"]["containers"][2], sidecar);
+        assert_eq!(copy["spec"]["serviceAccountName"], SIDECAR);
+        assert_eq!(copy["metadata"]["labels"]["serin.dev/proxy"], "echo");
+        assert_eq!(t.hash(&copy), t.hash(&canary));
+        let mut own = template("canary", "v2");
+        own["spec"]["serviceAccountName"] = "billing".into();
+        assert_ne!(
+            t.hash(&own),
+            t.hash(&canary),
+            "another account is another version"
+        );
+        assert_eq!(t.copied(&own, &stable)["spec"]["serviceAccountName"], "billing");
     }
 
     #[test]

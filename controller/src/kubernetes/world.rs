@@ -4,34 +4,28 @@
 
 use super::{
     api::{Key, Kind, Server},
-    rollout, service, workload,
+    rollout, service,
+    watching::follow,
+    workload,
 };
 use contract::{
     names::{PROXY, SIGNALS_PORT},
     rollout::WorkloadKind,
 };
-use futures_util::StreamExt;
 use kube::{
     core::DynamicObject,
-    runtime::{
-        WatchStreamExt,
-        utils::Backoff,
-        watcher::{self, Event, watcher},
-    },
+    runtime::watcher::{self, Event},
 };
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 use tokio::sync::mpsc;
 
 /// Port of signals where a pod does not name one.
 const SIGNALS: u16 = 9901;
-/// Waits after failures of a watch, in milliseconds; the last goes on.
-const WAITS: [u64; 4] = [50, 200, 500, 800];
 
 /// Something that a Rollout rests on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,7 +67,8 @@ struct Memory {
     pods: HashMap<Key, Arc<Pod>>,
     /// By Service: its proxies.
     fronts: HashMap<Key, BTreeSet<Key>>,
-    concerns: HashMap<Thing, BTreeSet<Key>>,
+    /// Mostly one: a set's first node would be larger than all the rest.
+    concerns: HashMap<Thing, Vec<Key>>,
     /// By Rollout: what it rests on.
     rests: HashMap<Key, BTreeSet<Thing>>,
     /// Kinds whose first list is whole.
@@ -117,25 +112,19 @@ impl World {
             Kind::Pod => watcher::Config::default().labels(&format!("{}{PROXY}", self.prefix)),
             _ => watcher::Config::default(),
         };
-        let events = watcher(server.all(kind, namespace), config).backoff(Waits::default());
-        let mut events = std::pin::pin!(events);
         let mut listed = BTreeSet::new();
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(Event::Init) => listed.clear(),
-                Ok(Event::InitApply(object)) => {
-                    listed.insert(Key::of(&object));
-                    self.learn(kind, &object);
-                }
-                Ok(Event::InitDone) => self.complete(kind, &listed),
-                Ok(Event::Apply(object)) => self.learn(kind, &object),
-                Ok(Event::Delete(object)) => self.forget(kind, &Key::of(&object)),
-                Err(e) => tracing::warn!(
-                    "the watch of {} has failed, and is begun again: {e}",
-                    kind.resource().plural
-                ),
+        let what = kind.resource().plural;
+        follow(&what, server.all(kind, namespace), config, |event| match event {
+            Event::Init => listed.clear(),
+            Event::InitApply(object) => {
+                listed.insert(Key::of(&object));
+                self.learn(kind, &object);
             }
-        }
+            Event::InitDone => self.complete(kind, &listed),
+            Event::Apply(object) => self.learn(kind, &object),
+            Event::Delete(object) => self.forget(kind, &Key::of(&object)),
+        })
+        .await;
     }
 
     /// Takes an object as it is now, from a watch or from an answer to us.
@@ -353,7 +342,7 @@ impl Memory {
         let before = self.rests.remove(rollout).unwrap_or_default();
         for gone in before.difference(&things) {
             if let Some(concerned) = self.concerns.get_mut(gone) {
-                concerned.remove(rollout);
+                concerned.retain(|key| key != rollout);
                 if concerned.is_empty() {
                     self.concerns.remove(gone);
                 }
@@ -363,7 +352,7 @@ impl Memory {
             self.concerns
                 .entry(new.clone())
                 .or_default()
-                .insert(rollout.clone());
+                .push(rollout.clone());
         }
         if !things.is_empty() {
             self.rests.insert(rollout.clone(), things);
@@ -403,28 +392,6 @@ fn signals_port(spec: &Value) -> u16 {
     let found = ports.find(|p| p["name"] == SIGNALS_PORT);
     let number = found.and_then(|p| p["containerPort"].as_u64());
     number.and_then(|n| u16::try_from(n).ok()).unwrap_or(SIGNALS)
-}
-
-/// Waits between attempts to watch: a controller must see again within a second of the API server's return.
-#[derive(Debug, Default)]
-pub(super) struct Waits {
-    failures: usize,
-}
-
-impl Iterator for Waits {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let wait = WAITS[self.failures.min(WAITS.len() - 1)];
-        self.failures += 1;
-        Some(Duration::from_millis(wait))
-    }
-}
-
-impl Backoff for Waits {
-    fn reset(&mut self) {
-        self.failures = 0;
-    }
 }
 
 #[cfg(test)]

@@ -40,8 +40,10 @@ pub struct Cluster {
     pub service: String,
     /// Its port by name or number; not needed where it has only one.
     pub port: Option<String>,
-    /// Where stable is, when it runs in this very pod.
+    /// Where the application is, when it runs in this very pod.
     pub local: Option<std::net::SocketAddr>,
+    /// This pod's own address: which track is local; without it, stable is.
+    pub pod: Option<std::net::IpAddr>,
     /// Where the last good table is kept across restarts.
     pub cache: Option<PathBuf>,
     /// Listeners and limits.
@@ -143,6 +145,7 @@ impl Desk {
                 service: cluster.service,
                 port: cluster.port,
                 local: cluster.local,
+                pod: cluster.pod,
                 prefix,
             },
             namespace: cluster.namespace,
@@ -269,7 +272,7 @@ impl Desk {
     /// The Services whose slices are needed.
     fn names<'a>(&self, front: &'a Front) -> [Option<&'a String>; 2] {
         let [stable, canary] = &front.tracks;
-        let stable = stable.as_ref().filter(|_| self.terms.local.is_none());
+        let stable = stable.as_ref().filter(|_| !self.terms.is_stable_local());
         [stable, canary.as_ref()]
     }
 
@@ -294,7 +297,7 @@ impl Desk {
     }
 
     fn endpoints(&self, front: &Front, track: Track) -> endpoints::Found {
-        if let (Track::Stable, Some(local)) = (track, self.terms.local) {
+        if let Some(local) = self.terms.local.filter(|_| self.is_local(front, track)) {
             return endpoints::Found {
                 addresses: vec![local],
                 portless: Vec::new(),
@@ -303,6 +306,16 @@ impl Desk {
         match self.names(front)[track.index()] {
             Some(name) => endpoints::of(self.slices.store.all(), name, &front.port, front.family),
             None => endpoints::Found::default(),
+        }
+    }
+
+    /// Whether a track is in this very pod. In a promotion the tracks change places, and the pod stays where it is: its
+    /// address tells whose it is.
+    fn is_local(&self, front: &Front, track: Track) -> bool {
+        match (self.names(front)[track.index()], self.terms.pod) {
+            (Some(name), Some(pod)) => endpoints::has(self.slices.store.all(), name, pod),
+            (Some(_), None) => false,
+            (None, _) => track == Track::Stable,
         }
     }
 

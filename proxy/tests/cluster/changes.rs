@@ -3,6 +3,7 @@
 use crate::{town::*, world::*};
 use proxy::contract::names::Track;
 use std::{
+    net::SocketAddr,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
@@ -222,4 +223,34 @@ fn beside_the_app_stable_is_loopback_and_the_page_says_so() {
     for track in ["S", "C"] {
         assert!(answers.iter().any(|a| a == track), "{track} in {answers:?}");
     }
+}
+
+#[test]
+fn beside_the_app_the_local_track_is_the_one_that_has_the_pod() {
+    let app = Backend::named("own");
+    let far = |last| SocketAddr::from(([198, 18, 255, last], 80));
+    let town = Town::new();
+    town.front(&[("canary-weight", "0")]);
+    town.pod("echo-stable", of(&app));
+    town.pod("echo-canary", far(1));
+    town.pod("echo-previous", far(2));
+    let mut options = town.options();
+    if let Some(cluster) = &mut options.cluster {
+        (cluster.local, cluster.pod) = (Some(app.address), Some(own_address()));
+    }
+    let proxy = Proxy::start(options);
+    eventually("ready", || proxy.is_ready());
+    let places = || {
+        let page = proxy.page()?;
+        Some(Track::BOTH.map(|t| page.pods.get(t.index()).map(|p| p.endpoint.clone())))
+    };
+    let are = |stable: SocketAddr, canary: SocketAddr| {
+        places() == Some([Some(stable.to_string()), Some(canary.to_string())])
+    };
+    eventually("stable is local", || are(app.address, far(1)));
+    assert!(proxy.answers(8).iter().all(|a| a == "own"));
+    // As a promotion has it while both are compared.
+    town.annotate("stable-service", "echo-previous");
+    town.annotate("canary-service", "echo-stable");
+    eventually("the canary is local", || are(far(2), app.address));
 }

@@ -222,6 +222,7 @@ impl Town {
             service: "echo".into(),
             port: None,
             local: None,
+            pod: None,
             cache: Some(self.folder.join("table.json")),
             proxy: ProxyEntry {
                 listen: any.clone(),

@@ -48,12 +48,25 @@ fn of_track(tally: &Tally, buckets: usize) -> Vec<u64> {
     histogram
 }
 
+/// Seconds below which durations are one: what differs there is decided by a scheduler, and nobody waits for it. A
+/// transformation that is fixed beforehand and the same for both tracks leaves every chance as stated.
+const FLOOR: f64 = 0.001;
+
+/// The bucket that ends at [`FLOOR`].
+fn floor() -> usize {
+    (0..EDGES).filter(|i| edge_seconds(*i) < FLOOR * ROUNDING).count()
+}
+
+/// Room for the rounding of an edge.
+const ROUNDING: f64 = 1.0 - 1e-9;
+
 /// A page's pairs of bucket and count as a histogram of so many buckets.
 pub(crate) fn spread(pairs: &[(u16, u64)], buckets: usize) -> Vec<u64> {
     let buckets = buckets.clamp(1, BUCKETS);
     let mut histogram = vec![0u64; buckets];
+    let floor = floor();
     for (bucket, n) in pairs {
-        let at = usize::from(*bucket).min(buckets - 1);
+        let at = usize::from(*bucket).max(floor).min(buckets - 1);
         if let Some(sum) = histogram.get_mut(at) {
             *sum = sum.saturating_add(*n);
         }
@@ -110,9 +123,19 @@ mod tests {
         assert!(edge_seconds(n - 2) <= 5.0 && edge_seconds(n - 1) > 5.0);
         let found = durations(&cohort(), n);
         assert_eq!(found.requests(), (9, 5));
-        assert_eq!((found.stable[0], found.stable[n - 1]), (5, 4));
-        assert_eq!((found.canary[2], found.canary[n - 1]), (1, 4));
+        assert_eq!((found.stable[4], found.stable[n - 1]), (5, 4));
+        assert_eq!((found.canary[4], found.canary[n - 1]), (1, 4));
         assert_eq!(buckets(1e9), BUCKETS);
+    }
+
+    #[test]
+    fn below_a_millisecond_all_durations_are_one() {
+        assert!(
+            (edge_seconds(floor()) - FLOOR).abs() < 1e-9,
+            "the bucket ends there"
+        );
+        let fast = spread(&[(0, 3), (3, 2), (4, 1), (5, 7)], 20);
+        assert_eq!((fast[..4].iter().sum::<u64>(), fast[4], fast[5]), (0, 6, 7));
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub(super) fn promoting(desk: &mut Desk, trial: Trial, how: Takeover) -> Stage {
     if seen.stable.hash != trial.run.release {
         return bring(desk, trial, how, &seen);
     }
+    if is_replaced(desk, &trial.run, &seen) {
+        desk.want(Split::NONE);
+    }
     if let Some(why) = seen.stable.stuck.as_deref().filter(|_| how != Takeover::Watched) {
         let reason = format!(
             "rolled back: stable does not get ready with {}: {why}",
@@ -43,6 +46,13 @@ pub(super) fn promoting(desk: &mut Desk, trial: Trial, how: Takeover) -> Stage {
         return begin_watch(desk, trial);
     }
     end(desk, trial, how, &seen)
+}
+
+/// Whether the canary has become another version while it still has its share: nobody has judged that one. Stable serves
+/// everybody then, in two versions of which both are known to be good.
+fn is_replaced(desk: &Desk, run: &Run, seen: &Workloads) -> bool {
+    let other = seen.canary.as_ref().is_some_and(|c| c.hash != run.release);
+    other && desk.ledger.tracks == Tracks::Usual
 }
 
 /// Only what is copied can be compared with what is kept: nobody else keeps the old version.
@@ -108,13 +118,13 @@ fn end(desk: &mut Desk, trial: Trial, how: Takeover, seen: &Workloads) -> Stage 
 }
 
 /// What has pods that only the release needed. What is somebody else's to scale is left alone, and so is a canary that
-/// has become another version.
+/// has become another version, or whose Rollout goes.
 fn crowd(desk: &Desk, run: &Run, seen: &Workloads) -> Option<Hand> {
     let has_pods = |w: &Workload| w.wanted > 0;
     let canary = seen
         .canary
         .as_ref()
-        .is_some_and(|c| has_pods(c) && c.hash == run.release);
+        .is_some_and(|c| has_pods(c) && c.hash == run.release && !desk.plan.leaving);
     let previous = seen.previous.as_ref().is_some_and(has_pods);
     (desk.plan.handover == Handover::Copy && (canary || previous)).then_some(Hand::Clear { canary })
 }

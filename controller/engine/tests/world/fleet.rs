@@ -82,6 +82,7 @@ impl Fleet {
             stable: named(&self.stable),
             canary: self.canary.as_ref().map(named),
             suspended: self.suspended,
+            leaving: false,
         })
         .unwrap()
     }

@@ -129,6 +129,7 @@ mod tests {
             service: service.into(),
             port: None,
             local: None,
+            pod: None,
             prefix: contract::names::PREFIX.into(),
         }
     }

@@ -40,6 +40,15 @@ pub fn of<'a>(
     }
 }
 
+/// Whether a pod is one of the Service's, ready or not.
+pub fn has<'a>(mut slices: impl Iterator<Item = &'a EndpointSlice>, name: &str, pod: IpAddr) -> bool {
+    slices.any(|s| serves(s, name) && s.endpoints.iter().any(|e| is_at(e, pod)))
+}
+
+fn is_at(endpoint: &Endpoint, pod: IpAddr) -> bool {
+    endpoint.addresses.iter().any(|a| a.parse() == Ok(pod))
+}
+
 fn serves(slice: &EndpointSlice, name: &str) -> bool {
     let labels = slice.metadata.labels.as_ref();
     labels.and_then(|l| l.get(SERVICE_NAME)).map(String::as_str) == Some(name)

@@ -8,7 +8,7 @@ use contract::{
 };
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What a Service is read for.
 #[derive(Clone, Debug)]
@@ -17,10 +17,19 @@ pub struct Terms {
     pub service: String,
     /// Its port by name or number; not needed where it has only one.
     pub port: Option<String>,
-    /// Where stable is, when it runs in this very pod.
+    /// Where the application is, when it runs in this very pod.
     pub local: Option<SocketAddr>,
+    /// This pod's own address: which track is local; without it, stable is.
+    pub pod: Option<IpAddr>,
     /// Prefix of the annotation keys.
     pub prefix: String,
+}
+
+impl Terms {
+    /// Whether stable is in this very pod, whatever the endpoints say.
+    pub fn is_stable_local(&self) -> bool {
+        self.local.is_some() && self.pod.is_none()
+    }
 }
 
 /// A Service that makes a table.
@@ -126,7 +135,7 @@ fn check_tracks(
     };
     for track in Track::BOTH {
         let named = tracks[track.index()].as_deref();
-        let is_used = track == Track::Canary || terms.local.is_none();
+        let is_used = track == Track::Canary || !terms.is_stable_local();
         if is_used && named == Some(terms.service.as_str()) {
             let remedy = "name a Service that selects this track's pods; this one selects the proxy's";
             faults.push(Fault::new(
@@ -201,6 +210,7 @@ mod tests {
             service: "echo".into(),
             port: None,
             local: None,
+            pod: None,
             prefix: PREFIX.into(),
         }
     }

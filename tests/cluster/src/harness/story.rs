@@ -12,6 +12,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What the story begins with.
 #[derive(Clone, Debug)]
 pub struct StoryOptions {
+    /// What `server` and its canary are: `Deployment` or `DaemonSet`.
+    pub kind: &'static str,
     /// Pods of the stable Deployment `server`.
     pub stable: usize,
     /// Its version.
@@ -29,6 +31,7 @@ pub struct StoryOptions {
 impl Default for StoryOptions {
     fn default() -> StoryOptions {
         StoryOptions {
+            kind: "Deployment",
             stable: 3,
             version: "v1.0.0".into(),
             args: Vec::new(),
@@ -42,15 +45,19 @@ impl Default for StoryOptions {
 /// The story, begun: stable serves behind the front.
 pub struct Story<'a> {
     world: &'a World,
+    kind: &'static str,
 }
 
 impl World {
     /// Begins the story and waits until all its pods are ready.
     pub fn story(&self, options: &StoryOptions) -> Story<'_> {
-        let story = Story { world: self };
+        let story = Story {
+            world: self,
+            kind: options.kind,
+        };
         self.apply(SERVICES);
         self.apply(&app(
-            "server",
+            (options.kind, "server"),
             "stable",
             &options.version,
             options.stable,
@@ -68,7 +75,7 @@ impl World {
         }
         if options.controllers > 0 {
             self.ready(CONTROLLER, options.controllers, PATIENCE);
-            self.apply(&rollout(&options.spec));
+            self.apply(&rollout(options.kind, &options.spec));
         }
         story
     }
@@ -83,7 +90,7 @@ impl Story<'_> {
     /// The same with another image, such as `missing` or `crash`.
     pub fn canary_of(&self, image: &str, version: &str, replicas: usize, args: &[&str]) {
         let args: Vec<_> = args.iter().map(|a| (*a).to_owned()).collect();
-        let yaml = app("server-canary", "canary", version, replicas, &args);
+        let yaml = app((self.kind, "server-canary"), "canary", version, replicas, &args);
         self.world
             .apply(&yaml.replace("image: serin\n", &format!("image: {image}\n")));
     }
@@ -125,19 +132,23 @@ spec:
   ports: [{name: http, port: 80, targetPort: http}]
 ";
 
-/// A Deployment of the little application.
-fn app(name: &str, track: &str, version: &str, replicas: usize, args: &[String]) -> String {
+/// A workload of the little application.
+fn app((kind, name): (&str, &str), track: &str, version: &str, replicas: usize, args: &[String]) -> String {
     let mut more = String::new();
     for arg in args {
         let _ = write!(more, ", {arg:?}");
     }
+    let replicas = match kind {
+        "DaemonSet" => String::new(),
+        _ => format!("replicas: {replicas}"),
+    };
     format!(
         "
 apiVersion: apps/v1
-kind: Deployment
+kind: {kind}
 metadata: {{name: {name}}}
 spec:
-  replicas: {replicas}
+  {replicas}
   selector: {{matchLabels: {{app: echo, track: {track}}}}}
   template:
     metadata: {{labels: {{app: echo, track: {track}, version: {version}}}}}
@@ -256,7 +267,7 @@ spec:
         readinessProbe: {httpGet: {path: /readyz, port: health}, periodSeconds: 1}
 ";
 
-fn rollout(more: &str) -> String {
+fn rollout(kind: &str, more: &str) -> String {
     format!(
         "
 apiVersion: serin.dev/v1alpha1
@@ -264,8 +275,8 @@ kind: Rollout
 metadata: {{name: echo}}
 spec:
   service: echo
-  stable: {{name: server}}
-  canary: {{name: server-canary}}
+  stable: {{kind: {kind}, name: server}}
+  canary: {{kind: {kind}, name: server-canary}}
 {more}
 "
     )
