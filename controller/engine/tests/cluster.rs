@@ -66,6 +66,13 @@ fn check(world: &World, done: &engine::Step) {
     let fleet = world.fleet.as_ref().unwrap();
     for action in &done.actions {
         match action {
+            engine::Action::SetSplit {
+                tracks: Tracks::Previous,
+                ..
+            } => {
+                let previous = fleet.previous.as_ref().unwrap();
+                assert!(previous.wanted > 0, "nobody is sent to pods that are going");
+            }
             engine::Action::Hand(Hand::Copy) => {
                 let kept = fleet.previous.as_ref().unwrap();
                 assert_eq!(kept.hash, "v1", "nothing is overwritten that is not kept");

@@ -49,6 +49,9 @@ impl Pods {
             wanted: self.wanted,
             ready: if settled {
                 self.wanted
+            } else if self.wanted == 0 {
+                // Those that go are told of as ready for a moment.
+                PODS
             } else {
                 self.wanted.saturating_sub(1)
             },
