@@ -1,5 +1,6 @@
 //! Releases in a cluster when something unusual happens in the middle: sizes change, evidence is missing, both versions
 //! fail, somebody deletes or suspends, a promotion gets stuck.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)] // a test that panics has found something
 
 #[path = "support/rollout.rs"]
 mod rollout;

@@ -1,5 +1,6 @@
 //! Whatever fails beside the proxies fails alone: controllers that die or freeze, an API server that is away or refuses,
 //! watches that end, proxies that do not hear. The end is the same, nothing is done twice, and no client notices.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)] // a test that panics has found something
 
 #[path = "support/fronts.rs"]
 mod fronts;

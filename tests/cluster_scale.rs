@@ -1,4 +1,5 @@
 //! One controller for many Rollouts: what it asks of the API server, how fast it still decides, and what it holds in memory.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)] // a test that panics has found something
 
 use cluster::{api, teller};
 use futures_util::{StreamExt, stream};

@@ -1,5 +1,6 @@
 //! Releases in a cluster in other shapes: DaemonSets, gates that are asked, stable that belongs to a source, a proxy in
 //! each pod.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)] // a test that panics has found something
 
 #[path = "support/rollout.rs"]
 mod rollout;

@@ -1,4 +1,5 @@
 //! From a canary's first failure to weight 0 at each of five proxies, and from the decision to the last proxy.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)] // a test that panics has found something
 
 #[path = "support/fronts.rs"]
 mod fronts;

@@ -165,7 +165,8 @@ pub(super) fn returning(desk: &mut Desk, run: Run, mut way: Return) -> Stage {
         .table
         .as_ref()
         .is_some_and(|t| t.tracks == Tracks::Usual);
-    if !home && !(switched && desk.seen.now - way.since >= PATIENCE) {
+    let waited = switched && desk.seen.now - way.since >= PATIENCE;
+    if !(home || waited) {
         desk.say(way.reason.clone());
         return Stage::RollingBack(run, way);
     }
