@@ -34,6 +34,8 @@ pub(super) const AGAIN: Duration = Duration::from_millis(500);
 const DELETION: &str = "the deletion of the Rollout";
 /// Longest wait for the way back when a Rollout is deleted.
 pub(super) const LETTING_GO: Duration = Duration::from_secs(330);
+/// Time for proxies to hear of a weight, where nobody waits for their answer.
+pub(super) const HEARSAY: Duration = Duration::from_secs(5);
 
 /// One Rollout.
 pub(super) struct Desk {
@@ -57,6 +59,8 @@ pub(super) struct Desk {
     pub(super) failure: Option<String>,
     pub(super) told: Vec<String>,
     pub(super) leaving: Option<Instant>,
+    /// When a deletion has sent everybody to stable without the engine.
+    pub(super) sent_home: Option<Instant>,
 }
 
 /// What comes after a turn.
@@ -102,6 +106,7 @@ impl Desk {
             failure: None,
             told: Vec::new(),
             leaving: None,
+            sent_home: None,
         }
     }
 

@@ -59,6 +59,13 @@ impl Known {
         }
     }
 
+    /// Whether all traffic is at the usual stable Service, whatever else is wrong with the annotations.
+    pub fn is_home(&self, service: &str, prefix: &str) -> bool {
+        let weight = self.get(prefix, CANARY_WEIGHT).unwrap_or("0").trim();
+        let is_swapped = self.get(prefix, STABLE_SERVICE) == Some(&previous(service));
+        weight.parse() == Ok(0.0) && !is_swapped
+    }
+
     /// What is in force, for the engine, or every fault of the annotations.
     pub fn table(&self, service: &str, prefix: &str) -> Result<Table, Vec<contract::Fault>> {
         let canary = Canary::parse(&self.annotations, prefix)?;
@@ -156,6 +163,21 @@ mod tests {
             by(stamped("ann"), &[("serin-controller", "2026-01-01T00:00:00Z")]).unwrap(),
             CONTROLLER
         );
+    }
+
+    #[test]
+    fn home_is_weight_0_and_the_usual_tracks_whatever_else_is_wrong() {
+        let is_home = |annotations| service(annotations, &[]).is_home("echo", "serin.dev/");
+        assert!(is_home(json!({})));
+        assert!(is_home(
+            json!({ "serin.dev/canary-weight": "0", "serin.dev/canary-weight-total": "none" })
+        ));
+        for weight in ["1", "0.5", "x", ""] {
+            assert!(!is_home(json!({ "serin.dev/canary-weight": weight })), "{weight}");
+        }
+        assert!(!is_home(
+            json!({ "serin.dev/canary-weight": "0", "serin.dev/stable-service": "echo-previous" })
+        ));
     }
 
     #[test]
