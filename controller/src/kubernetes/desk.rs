@@ -3,13 +3,13 @@
 use super::{
     Hub,
     api::Key,
+    deploy::Patience,
     ears::{Ears, Heard},
     events::Note,
     hands::{Change, Hands},
     pods::Pods,
     rollout,
     sight::{self, Sight},
-    template::Image,
 };
 use crate::{gates::Gates, measure::Measures, probe::Errands};
 use contract::{
@@ -58,6 +58,12 @@ pub(super) struct Desk {
     pub(super) trouble: Option<String>,
     pub(super) failure: Option<String>,
     pub(super) told: Vec<String>,
+    /// Whether it was the weight that could not be set.
+    pub(super) urgent: bool,
+    pub(super) failing: Patience,
+    pub(super) deploying: Patience,
+    /// Why the image that is asked for is not there yet.
+    pub(super) undeployed: Option<String>,
     pub(super) leaving: Option<Instant>,
     /// When a deletion has sent everybody to stable without the engine.
     pub(super) sent_home: Option<Instant>,
@@ -105,6 +111,10 @@ impl Desk {
             trouble: None,
             failure: None,
             told: Vec::new(),
+            urgent: false,
+            failing: Patience::default(),
+            deploying: Patience::default(),
+            undeployed: None,
             leaving: None,
             sent_home: None,
         }
@@ -118,7 +128,7 @@ impl Desk {
         if known.deleting && !known.is_held() {
             return Next::Gone;
         }
-        self.failure = None;
+        (self.failure, self.urgent) = (None, false);
         if let Ok(spec) = &known.spec {
             let things = sight::things(&self.hub.world, &self.key, spec);
             self.hub.world.concern(&self.key, things);
@@ -132,8 +142,9 @@ impl Desk {
             .secrets
             .of(&self.hub.server, &self.key.namespace, false)
             .await;
-        self.look(&known).await;
+        self.look(&known);
         let step = self.step(&known).await;
+        self.deploy(&known, step.as_ref()).await;
         if known.deleting && self.let_go(&known, step.as_ref()).await {
             return Next::Gone;
         }
@@ -141,12 +152,11 @@ impl Desk {
     }
 
     /// Looks at the cluster. What cannot be seen leaves the last sight as the plan.
-    async fn look(&mut self, known: &rollout::Known) {
+    fn look(&mut self, known: &rollout::Known) {
         match Sight::of(&self.hub.world, &self.key, known) {
             Ok(sight) => {
                 self.trouble = sight.table.as_ref().err().cloned();
                 self.sight = Some(sight);
-                self.deploy(known).await;
             }
             Err(why) => {
                 self.trouble = Some(why);
@@ -161,40 +171,13 @@ impl Desk {
     }
 
     /// A warning, once.
-    fn warn(&mut self, known: &rollout::Known, reason: &'static str, text: String) {
+    pub(super) fn warn(&mut self, known: &rollout::Known, reason: &'static str, text: String) {
         if !self.told.contains(&text) {
             tracing::warn!(rollout = %self.key, "{text}");
             self.hub
                 .events
                 .post(known.reference(&self.key), Note::warning(reason, text.clone()));
             self.told.push(text);
-        }
-    }
-
-    /// An image that is asked for on the stable workload.
-    async fn deploy(&mut self, known: &rollout::Known) {
-        let Some(sight) = &self.sight else { return };
-        let asked = sight.stable.known.deploy_image.clone();
-        if asked.is_none() || asked == self.deploy_image || known.deleting {
-            return;
-        }
-        let asked = asked.unwrap_or_default();
-        let template = sight.stable.known.template();
-        let done = match Image::parse(&asked) {
-            Err(why) => {
-                let text = format!("the image `{asked}` {why}");
-                self.warn(known, "DeployRefused", text);
-                Ok(())
-            }
-            Ok(image) if image.is_in(&template) => {
-                tracing::info!(rollout = %self.key, "{asked} is what stable runs: there is nothing to release");
-                Ok(())
-            }
-            Ok(image) => self.hands(known, sight).release(&image).await,
-        };
-        match done {
-            Ok(()) => self.deploy_image = Some(asked),
-            Err(why) => self.fail(why),
         }
     }
 
@@ -220,6 +203,7 @@ impl Desk {
                 why: None,
             });
         }
+        orders.extend(self.superseded(known, &sight));
         let seen = self.observe(known, &sight, orders).await;
         let step = engine::step(&sight.plan, self.state.clone(), &seen);
         for action in &step.actions {
@@ -227,6 +211,7 @@ impl Desk {
                 return None;
             }
             if let Err(why) = self.act(known, &sight, action).await {
+                self.urgent |= matches!(action, Action::SetSplit { .. });
                 self.fail(why);
             }
         }

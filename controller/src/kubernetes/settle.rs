@@ -18,7 +18,7 @@ use contract::{
 };
 use engine::{Action, Step, Tracks};
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 impl Desk {
@@ -218,11 +218,25 @@ impl Desk {
         }
         let is_held = self.hub.world.rollout(&self.key).is_none_or(|r| r.is_held());
         let is_quiet = saved && is_held && self.failure.is_none() && !known.deleting;
+        if self.failure.is_none() {
+            self.failing.clear();
+        }
         match step {
-            _ if !is_quiet => Next::In(AGAIN),
+            _ if !is_quiet => Next::In(self.again(known, step, saved)),
             Some(step) if step.state.phase().is_final() && step.actions.is_empty() => Next::Idle,
             Some(step) => Next::In(step.wake),
             None => Next::Idle,
+        }
+    }
+
+    /// What stands as it is while nothing is at stake is tried less and less often.
+    fn again(&mut self, known: &rollout::Known, step: Option<&Step>, saved: bool) -> Duration {
+        let is_calm = step.is_some_and(|s| s.state.phase().is_final());
+        match &self.failure {
+            Some(why) if is_calm && saved && !self.urgent && !known.deleting => {
+                self.failing.failed(why, Instant::now())
+            }
+            _ => AGAIN,
         }
     }
 
