@@ -32,6 +32,8 @@ pub(super) const FIGURES: Duration = Duration::from_secs(30);
 pub(super) const AGAIN: Duration = Duration::from_millis(500);
 /// Who aborts when the Rollout is deleted.
 const DELETION: &str = "the deletion of the Rollout";
+/// How the answer to an order begins that is still to be obeyed.
+const PUT_OFF: &str = "not done yet, and still asked for: ";
 /// Longest wait for the way back when a Rollout is deleted.
 pub(super) const LETTING_GO: Duration = Duration::from_secs(330);
 /// Time for proxies to hear of a weight, where nobody waits for their answer.
@@ -192,7 +194,10 @@ impl Desk {
     }
 
     async fn step(&mut self, known: &rollout::Known) -> Option<Step> {
-        let sight = self.sight.clone()?;
+        let Some(sight) = self.sight.clone() else {
+            self.put_off(known);
+            return None;
+        };
         let (asked, refused) = self.asked(known);
         let mut orders: Vec<Order> = asked.iter().map(|(_, order)| order.clone()).collect();
         if known.deleting && self.leaving.is_none() && !self.state.phase().is_final() {
@@ -230,13 +235,25 @@ impl Desk {
         Some(step)
     }
 
+    /// What cannot be done as long as nothing can be seen is answered, and stays asked for.
+    fn put_off(&mut self, known: &rollout::Known) {
+        let (asked, refused) = self.asked(known);
+        let why = self.trouble.clone().unwrap_or_default();
+        let later = asked.map(|(id, _)| OrderStatus {
+            id,
+            done: false,
+            answer: format!("{PUT_OFF}{why}"),
+        });
+        self.order = later.or(refused).or(self.order.take());
+    }
+
     /// The order that the Rollout carries, unless it was taken up before.
     fn asked(&self, known: &rollout::Known) -> (Option<(String, Order)>, Option<OrderStatus>) {
         let Some(asked) = &known.asked else {
             return (None, None);
         };
         match asked.order() {
-            Ok((id, _)) if self.is_answered(&id) => (None, None),
+            Ok((id, _)) if is_answered(self.order.as_ref(), &id) => (None, None),
             Ok(order) => (Some(order), None),
             Err(why) => {
                 let answer = format!("the annotation {}{ORDER} {why}", self.hub.world.prefix);
@@ -250,12 +267,6 @@ impl Desk {
                 )
             }
         }
-    }
-
-    /// Plain words have no identity of their own: each writing of one is another order.
-    fn is_answered(&self, id: &str) -> bool {
-        let is_word = serde_json::from_value::<Command>(Value::String(id.to_owned())).is_ok();
-        !is_word && self.order.as_ref().is_some_and(|o| o.id == id)
     }
 
     async fn observe(&mut self, known: &rollout::Known, sight: &Sight, orders: Vec<Order>) -> Observation {
@@ -389,6 +400,12 @@ impl Desk {
     }
 }
 
+/// Plain words have no identity of their own: each writing of one is another order.
+fn is_answered(last: Option<&OrderStatus>, id: &str) -> bool {
+    let is_word = serde_json::from_value::<Command>(Value::String(id.to_owned())).is_ok();
+    !is_word && last.is_some_and(|o| o.id == id && !o.answer.starts_with(PUT_OFF))
+}
+
 fn answered(id: String, order: &Order, answer: Result<(), String>) -> OrderStatus {
     OrderStatus {
         id,
@@ -408,4 +425,24 @@ pub(super) fn unix_now() -> f64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0.0, |d| d.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_that_was_put_off_is_still_to_be_obeyed() {
+        let last = |id: &str, answer: &str| OrderStatus {
+            id: id.into(),
+            done: false,
+            answer: answer.into(),
+        };
+        assert!(!is_answered(None, "7"));
+        assert!(is_answered(Some(&last("7", "there is no canary")), "7"));
+        assert!(!is_answered(Some(&last("7", "there is no canary")), "8"));
+        let put_off = format!("{PUT_OFF}there is no Service echo");
+        assert!(!is_answered(Some(&last("7", &put_off)), "7"));
+        assert!(!is_answered(Some(&last("abort", "done for ann")), "abort"));
+    }
 }

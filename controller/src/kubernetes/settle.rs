@@ -213,7 +213,8 @@ impl Desk {
             }
         }
         let saved = self.save(known, step.map(|s| &s.status)).await;
-        if saved {
+        // Without a step nothing was obeyed: what is asked for must not get lost.
+        if saved && step.is_some() {
             self.obeyed(known).await;
         }
         let is_held = self.hub.world.rollout(&self.key).is_none_or(|r| r.is_held());
