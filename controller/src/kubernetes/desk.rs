@@ -162,6 +162,9 @@ impl Desk {
             }
             Err(why) => {
                 self.trouble = Some(why);
+                if self.hub.world.mover(&self.key).is_some() {
+                    self.sight = None;
+                }
                 if let Some(sight) = &mut self.sight {
                     sight.table = Err("unknown".to_owned());
                 }

@@ -136,8 +136,11 @@ impl Desk {
         self.set_finalizers(known, &rest).await
     }
 
-    /// The Service of the Rollout as it is now, seen or not.
+    /// The Service of the Rollout as it is now, seen or not; none that another Rollout moves.
     fn fronted(&self, known: &rollout::Known) -> Option<(Key, Arc<service::Known>)> {
+        if self.hub.world.mover(&self.key).is_some() {
+            return None;
+        }
         let named = known.spec.as_ref().ok().map(|s| &s.service);
         let name = self.sight.as_ref().map(|s| &s.spec.service).or(named)?;
         let key = self.key.beside(name);

@@ -62,6 +62,9 @@ impl Sight {
     /// What is missing or wrong, with the remedy.
     pub fn of(world: &World, key: &Key, rollout: &rollout::Known) -> Result<Sight, String> {
         let spec = rollout.spec.clone()?;
+        if let Some((mover, thing)) = world.mover(key) {
+            return Err(moved(&mover, &thing));
+        }
         let name = &spec.service;
         let service = world.service(&key.beside(name)).ok_or_else(|| {
             format!("there is no Service {name}; make it, or name another one in spec.service")
@@ -168,6 +171,17 @@ fn terms(
         ));
     }
     Ok(terms)
+}
+
+fn moved(mover: &Key, thing: &Thing) -> String {
+    let what = match thing {
+        Thing::Workload(kind, key) => format!("{kind:?} {}", key.name),
+        Thing::Service(key) | Thing::Rollout(key) | Thing::Proxies(key) => format!("Service {}", key.name),
+    };
+    format!(
+        "the {what} is moved by the rollout {} already: delete one of them",
+        mover.name
+    )
 }
 
 fn plan(
