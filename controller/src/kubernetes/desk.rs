@@ -18,7 +18,7 @@ use contract::{
     release::{Command, Phase},
     rollout::{Condition, OrderStatus, Proxies, RolloutStatus},
 };
-use engine::{Action, Observation, Order, Readiness, State, Step};
+use engine::{Action, Handover, Observation, Order, Readiness, State, Step};
 use serde_json::Value;
 use std::{
     sync::Arc,
@@ -158,6 +158,11 @@ impl Desk {
         match Sight::of(&self.hub.world, &self.key, known) {
             Ok(sight) => {
                 self.trouble = sight.table.as_ref().err().cloned();
+                if sight.plan.handover == Handover::Copy
+                    && let Some(why) = sight::in_the_way(&self.hub.world, &self.key, &sight.spec)
+                {
+                    self.warn(known, "NeedsMending", why);
+                }
                 self.sight = Some(sight);
             }
             Err(why) => {

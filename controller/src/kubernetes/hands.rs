@@ -4,7 +4,7 @@
 use super::{
     api::{Key, Kind, Server, is_conflict, is_passing, told},
     rollout, service,
-    sight::Sight,
+    sight::{self, Sight},
     template::Image,
     workload,
     world::World,
@@ -82,7 +82,10 @@ impl Hands<'_> {
                 if canary {
                     self.put_away(&self.sight.spec.canary()).await?;
                 }
-                self.put_away(&self.sight.spec.previous()).await
+                match self.sight.previous {
+                    Some(_) => self.put_away(&self.sight.spec.previous()).await,
+                    None => Ok(()),
+                }
             }
         }
     }
@@ -122,6 +125,7 @@ impl Hands<'_> {
 
     /// The old version is copied as long as stable is it, and never once stable is the new one.
     async fn keep(&self, up: bool) -> Done {
+        self.may_keep()?;
         let (workload, stable) = (self.sight.spec.previous(), &self.sight.stable);
         let is_copied = self.sight.canary.as_ref().is_some_and(|c| c.hash == stable.hash);
         let is_kept = self
@@ -135,6 +139,11 @@ impl Hands<'_> {
             self.scale_previous(&workload, up).await?;
         }
         self.front_previous().await
+    }
+
+    /// What somebody else has made under our names is not touched.
+    fn may_keep(&self) -> Done {
+        sight::in_the_way(self.world, self.key, &self.sight.spec).map_or(Ok(()), Err)
     }
 
     async fn store_previous(&self, workload: &Workload, up: bool) -> Done {
@@ -228,6 +237,7 @@ impl Hands<'_> {
     }
 
     async fn restore(&self) -> Done {
+        self.may_keep()?;
         let (of, onto) = (self.sight.spec.previous(), &self.sight.spec.stable);
         let previous = self.required(&of).await?;
         let cause = format!(
