@@ -311,8 +311,9 @@ impl Memory {
             return None;
         }
         let told = old.is_none_or(|o| {
-            (&o.annotations, &o.manager, &o.selector, &o.ports)
-                != (&new.annotations, &new.manager, &new.selector, &new.ports)
+            let author = |s: &service::Known| (s.manager.clone(), s.stamped, s.caused);
+            (&o.annotations, author(o), &o.selector, &o.ports)
+                != (&new.annotations, author(&new), &new.selector, &new.ports)
         });
         self.services.insert(key.clone(), Arc::new(new));
         told.then(|| Thing::Service(key.clone()))
