@@ -6,6 +6,7 @@
 
 mod api;
 pub mod crd;
+mod deploy;
 mod desk;
 mod ears;
 mod events;

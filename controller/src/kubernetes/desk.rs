@@ -3,13 +3,13 @@
 use super::{
     Hub,
     api::Key,
+    deploy::Patience,
     ears::{Ears, Heard},
     events::Note,
     hands::{Change, Hands},
     pods::Pods,
     rollout,
     sight::{self, Sight},
-    template::Image,
 };
 use crate::{gates::Gates, measure::Measures, probe::Errands};
 use contract::{
@@ -18,7 +18,7 @@ use contract::{
     release::{Command, Phase},
     rollout::{Condition, OrderStatus, Proxies, RolloutStatus},
 };
-use engine::{Action, Observation, Order, Readiness, State, Step};
+use engine::{Action, Handover, Observation, Order, Readiness, State, Step};
 use serde_json::Value;
 use std::{
     sync::Arc,
@@ -32,8 +32,12 @@ pub(super) const FIGURES: Duration = Duration::from_secs(30);
 pub(super) const AGAIN: Duration = Duration::from_millis(500);
 /// Who aborts when the Rollout is deleted.
 const DELETION: &str = "the deletion of the Rollout";
+/// How the answer to an order begins that is still to be obeyed.
+const PUT_OFF: &str = "not done yet, and still asked for: ";
 /// Longest wait for the way back when a Rollout is deleted.
 pub(super) const LETTING_GO: Duration = Duration::from_secs(330);
+/// Time for proxies to hear of a weight, where nobody waits for their answer.
+pub(super) const HEARSAY: Duration = Duration::from_secs(5);
 
 /// One Rollout.
 pub(super) struct Desk {
@@ -56,7 +60,15 @@ pub(super) struct Desk {
     pub(super) trouble: Option<String>,
     pub(super) failure: Option<String>,
     pub(super) told: Vec<String>,
+    /// Whether it was the weight that could not be set.
+    pub(super) urgent: bool,
+    pub(super) failing: Patience,
+    pub(super) deploying: Patience,
+    /// Why the image that is asked for is not there yet.
+    pub(super) undeployed: Option<String>,
     pub(super) leaving: Option<Instant>,
+    /// When a deletion has sent everybody to stable without the engine.
+    pub(super) sent_home: Option<Instant>,
 }
 
 /// What comes after a turn.
@@ -101,7 +113,12 @@ impl Desk {
             trouble: None,
             failure: None,
             told: Vec::new(),
+            urgent: false,
+            failing: Patience::default(),
+            deploying: Patience::default(),
+            undeployed: None,
             leaving: None,
+            sent_home: None,
         }
     }
 
@@ -113,7 +130,7 @@ impl Desk {
         if known.deleting && !known.is_held() {
             return Next::Gone;
         }
-        self.failure = None;
+        (self.failure, self.urgent) = (None, false);
         if let Ok(spec) = &known.spec {
             let things = sight::things(&self.hub.world, &self.key, spec);
             self.hub.world.concern(&self.key, things);
@@ -127,8 +144,9 @@ impl Desk {
             .secrets
             .of(&self.hub.server, &self.key.namespace, false)
             .await;
-        self.look(&known).await;
+        self.look(&known);
         let step = self.step(&known).await;
+        self.deploy(&known, step.as_ref()).await;
         if known.deleting && self.let_go(&known, step.as_ref()).await {
             return Next::Gone;
         }
@@ -136,15 +154,22 @@ impl Desk {
     }
 
     /// Looks at the cluster. What cannot be seen leaves the last sight as the plan.
-    async fn look(&mut self, known: &rollout::Known) {
+    fn look(&mut self, known: &rollout::Known) {
         match Sight::of(&self.hub.world, &self.key, known) {
             Ok(sight) => {
                 self.trouble = sight.table.as_ref().err().cloned();
+                if sight.plan.handover == Handover::Copy
+                    && let Some(why) = sight::in_the_way(&self.hub.world, &self.key, &sight.spec)
+                {
+                    self.warn(known, "NeedsMending", why);
+                }
                 self.sight = Some(sight);
-                self.deploy(known).await;
             }
             Err(why) => {
                 self.trouble = Some(why);
+                if self.hub.world.mover(&self.key).is_some() {
+                    self.sight = None;
+                }
                 if let Some(sight) = &mut self.sight {
                     sight.table = Err("unknown".to_owned());
                 }
@@ -156,40 +181,13 @@ impl Desk {
     }
 
     /// A warning, once.
-    fn warn(&mut self, known: &rollout::Known, reason: &'static str, text: String) {
+    pub(super) fn warn(&mut self, known: &rollout::Known, reason: &'static str, text: String) {
         if !self.told.contains(&text) {
             tracing::warn!(rollout = %self.key, "{text}");
             self.hub
                 .events
                 .post(known.reference(&self.key), Note::warning(reason, text.clone()));
             self.told.push(text);
-        }
-    }
-
-    /// An image that is asked for on the stable workload.
-    async fn deploy(&mut self, known: &rollout::Known) {
-        let Some(sight) = &self.sight else { return };
-        let asked = sight.stable.known.deploy_image.clone();
-        if asked.is_none() || asked == self.deploy_image || known.deleting {
-            return;
-        }
-        let asked = asked.unwrap_or_default();
-        let template = sight.stable.known.template();
-        let done = match Image::parse(&asked) {
-            Err(why) => {
-                let text = format!("the image `{asked}` {why}");
-                self.warn(known, "DeployRefused", text);
-                Ok(())
-            }
-            Ok(image) if image.is_in(&template) => {
-                tracing::info!(rollout = %self.key, "{asked} is what stable runs: there is nothing to release");
-                Ok(())
-            }
-            Ok(image) => self.hands(known, sight).release(&image).await,
-        };
-        match done {
-            Ok(()) => self.deploy_image = Some(asked),
-            Err(why) => self.fail(why),
         }
     }
 
@@ -204,7 +202,10 @@ impl Desk {
     }
 
     async fn step(&mut self, known: &rollout::Known) -> Option<Step> {
-        let sight = self.sight.clone()?;
+        let Some(sight) = self.sight.clone() else {
+            self.put_off(known);
+            return None;
+        };
         let (asked, refused) = self.asked(known);
         let mut orders: Vec<Order> = asked.iter().map(|(_, order)| order.clone()).collect();
         if known.deleting && self.leaving.is_none() && !self.state.phase().is_final() {
@@ -215,6 +216,7 @@ impl Desk {
                 why: None,
             });
         }
+        orders.extend(self.superseded(known, &sight));
         let seen = self.observe(known, &sight, orders).await;
         let step = engine::step(&sight.plan, self.state.clone(), &seen);
         for action in &step.actions {
@@ -222,6 +224,7 @@ impl Desk {
                 return None;
             }
             if let Err(why) = self.act(known, &sight, action).await {
+                self.urgent |= matches!(action, Action::SetSplit { .. });
                 self.fail(why);
             }
         }
@@ -240,13 +243,25 @@ impl Desk {
         Some(step)
     }
 
+    /// What cannot be done as long as nothing can be seen is answered, and stays asked for.
+    fn put_off(&mut self, known: &rollout::Known) {
+        let (asked, refused) = self.asked(known);
+        let why = self.trouble.clone().unwrap_or_default();
+        let later = asked.map(|(id, _)| OrderStatus {
+            id,
+            done: false,
+            answer: format!("{PUT_OFF}{why}"),
+        });
+        self.order = later.or(refused).or(self.order.take());
+    }
+
     /// The order that the Rollout carries, unless it was taken up before.
     fn asked(&self, known: &rollout::Known) -> (Option<(String, Order)>, Option<OrderStatus>) {
         let Some(asked) = &known.asked else {
             return (None, None);
         };
         match asked.order() {
-            Ok((id, _)) if self.is_answered(&id) => (None, None),
+            Ok((id, _)) if is_answered(self.order.as_ref(), &id) => (None, None),
             Ok(order) => (Some(order), None),
             Err(why) => {
                 let answer = format!("the annotation {}{ORDER} {why}", self.hub.world.prefix);
@@ -260,12 +275,6 @@ impl Desk {
                 )
             }
         }
-    }
-
-    /// Plain words have no identity of their own: each writing of one is another order.
-    fn is_answered(&self, id: &str) -> bool {
-        let is_word = serde_json::from_value::<Command>(Value::String(id.to_owned())).is_ok();
-        !is_word && self.order.as_ref().is_some_and(|o| o.id == id)
     }
 
     async fn observe(&mut self, known: &rollout::Known, sight: &Sight, orders: Vec<Order>) -> Observation {
@@ -399,6 +408,12 @@ impl Desk {
     }
 }
 
+/// Plain words have no identity of their own: each writing of one is another order.
+fn is_answered(last: Option<&OrderStatus>, id: &str) -> bool {
+    let is_word = serde_json::from_value::<Command>(Value::String(id.to_owned())).is_ok();
+    !is_word && last.is_some_and(|o| o.id == id && !o.answer.starts_with(PUT_OFF))
+}
+
 fn answered(id: String, order: &Order, answer: Result<(), String>) -> OrderStatus {
     OrderStatus {
         id,
@@ -418,4 +433,24 @@ pub(super) fn unix_now() -> f64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0.0, |d| d.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_that_was_put_off_is_still_to_be_obeyed() {
+        let last = |id: &str, answer: &str| OrderStatus {
+            id: id.into(),
+            done: false,
+            answer: answer.into(),
+        };
+        assert!(!is_answered(None, "7"));
+        assert!(is_answered(Some(&last("7", "there is no canary")), "7"));
+        assert!(!is_answered(Some(&last("7", "there is no canary")), "8"));
+        let put_off = format!("{PUT_OFF}there is no Service echo");
+        assert!(!is_answered(Some(&last("7", &put_off)), "7"));
+        assert!(!is_answered(Some(&last("abort", "done for ann")), "abort"));
+    }
 }

@@ -13,8 +13,13 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 use serde_json::{Value, json};
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
-use tokio::{sync::Mutex, time::Instant};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 
 /// Years for which a certificate is valid: nobody but us trusts it, and the Secret's deletion renews it.
 const YEARS: i32 = 10;
@@ -22,7 +27,7 @@ const YEARS: i32 = 10;
 const TOKEN: usize = 32;
 /// Shortest token that is taken.
 const SHORTEST: usize = 32;
-/// Least time between two readings of a Secret whose certificate or token was refused.
+/// Least time between two readings of a Secret that was refused, or that cannot be read.
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// What reading evidence in one namespace takes.
@@ -34,24 +39,57 @@ pub(crate) struct Credentials {
     pub tls: Arc<ClientConfig>,
 }
 
-/// The Secrets of all namespaces, each read once.
+/// The Secrets of all namespaces, each read once; one that cannot be read delays nobody of another namespace.
 #[derive(Debug, Default)]
 pub(super) struct Secrets {
-    known: Mutex<HashMap<String, (Instant, Credentials)>>,
+    known: Mutex<HashMap<String, Arc<AsyncMutex<Secret>>>>,
+}
+
+/// What is known of one Secret.
+#[derive(Debug, Default)]
+struct Secret {
+    read: Option<(Instant, Credentials)>,
+    failed: Option<(Instant, String)>,
 }
 
 impl Secrets {
     /// The credentials of a namespace; `doubted`: those known were refused.
     pub async fn of(&self, server: &Server, namespace: &str, doubted: bool) -> Result<Credentials, String> {
-        let mut known = self.known.lock().await;
-        if let Some((read, found)) = known.get(namespace)
+        let secret = self.secret(namespace);
+        let mut secret = secret.lock().await;
+        if let Some(known) = secret.known(doubted) {
+            return known;
+        }
+        let found = obtain(server, namespace).await;
+        secret.learn(&found);
+        found
+    }
+
+    fn secret(&self, namespace: &str) -> Arc<AsyncMutex<Secret>> {
+        // Whoever panicked while holding it left whole entries behind.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry(namespace.to_owned()).or_default().clone()
+    }
+}
+
+impl Secret {
+    /// What can be said without asking; a failure stands for a while.
+    fn known(&self, doubted: bool) -> Option<Result<Credentials, String>> {
+        if let Some((read, found)) = &self.read
             && (!doubted || read.elapsed() < AGAIN)
         {
-            return Ok(found.clone());
+            return Some(Ok(found.clone()));
         }
-        let found = obtain(server, namespace).await?;
-        known.insert(namespace.to_owned(), (Instant::now(), found.clone()));
-        Ok(found)
+        let recent = self.failed.as_ref().filter(|(at, _)| at.elapsed() < AGAIN);
+        recent.map(|(_, why)| Err(why.clone()))
+    }
+
+    fn learn(&mut self, found: &Result<Credentials, String>) {
+        let now = Instant::now();
+        match found {
+            Ok(found) => (self.read, self.failed) = (Some((now, found.clone())), None),
+            Err(why) => self.failed = Some((now, why.clone())),
+        }
     }
 }
 
@@ -188,5 +226,33 @@ mod tests {
                 assert!(read(&bad).unwrap_err().contains(key));
             }
         }
+    }
+
+    #[test]
+    fn a_failure_stands_for_a_while_and_takes_no_known_credentials_away() {
+        let mut secret = Secret::default();
+        assert!(secret.known(false).is_none());
+        secret.learn(&Err("no answer".into()));
+        assert_eq!(secret.known(false).unwrap().unwrap_err(), "no answer");
+        secret.failed = Instant::now()
+            .checked_sub(AGAIN)
+            .map(|at| (at, "no answer".into()));
+        assert!(secret.failed.is_some() && secret.known(false).is_none());
+        secret.learn(&read(&fresh().unwrap()));
+        assert!(secret.known(true).unwrap().is_ok());
+        let (at, found) = secret.read.take().unwrap();
+        secret.read = at.checked_sub(AGAIN).map(|at| (at, found));
+        assert!(secret.known(true).is_none());
+        secret.learn(&Err("no answer".into()));
+        assert!(secret.known(true).unwrap().is_err() && secret.known(false).unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_is_being_read_delays_no_other_namespace() {
+        let secrets = Secrets::default();
+        let (slow, other) = (secrets.secret("slow"), secrets.secret("other"));
+        let _reading = slow.lock().await;
+        assert!(secrets.secret("slow").try_lock().is_err());
+        assert!(other.try_lock().is_ok());
     }
 }

@@ -4,7 +4,7 @@
 use super::{
     api::{Key, Kind, Server, is_conflict, is_passing, told},
     rollout, service,
-    sight::Sight,
+    sight::{self, Sight},
     template::Image,
     workload,
     world::World,
@@ -49,58 +49,25 @@ pub(super) struct Change<'a> {
     pub cause: &'a str,
 }
 
+/// A Service whose weight is moved; without its usual tracks the weight alone is written.
+pub(super) struct Front<'a> {
+    pub key: Key,
+    pub known: &'a service::Known,
+    pub usual: Option<&'a [String; 2]>,
+}
+
 type Done = Result<(), String>;
 
 impl Hands<'_> {
     /// Puts a split in force. A fall is tried again at once; whoever changed something that we have not seen keeps it
     /// from rising.
     pub async fn set(&self, change: &Change<'_>) -> Done {
-        let key = self.key.beside(&self.sight.spec.service);
-        let body = self.annotations(change);
-        let mut left = if change.force { FALLS } else { 1 };
-        loop {
-            left -= 1;
-            match self.server.apply(Kind::Service, &key, &body).await {
-                Ok(now) => {
-                    self.world.learn(Kind::Service, &now);
-                    return Ok(());
-                }
-                Err(e) if left == 0 || !is_passing(&e) => return Err(told(&e)),
-                Err(_) => sleep(BETWEEN).await,
-            }
-        }
-    }
-
-    fn annotations(&self, change: &Change<'_>) -> Value {
-        let prefix = &self.world.prefix;
-        let service = &self.sight.service;
-        let cause: String = change.cause.chars().take(LONGEST_CAUSE).collect();
-        let mut keys = Map::new();
-        let mut put = |key: &str, value: String| keys.insert(format!("{prefix}{key}"), value.into());
-        put(CANARY_WEIGHT, change.split.weight());
-        put(CANARY_WEIGHT_TOTAL, change.split.total().to_string());
-        put(CHANGED_BY, CONTROLLER.to_owned());
-        put(CHANGE_CAUSE, cause);
-        // Once ours, these must stay in what we apply, or the API server takes them away.
-        let swapped = service.get(prefix, TRACKS).is_some();
-        if swapped || change.tracks == Tracks::Previous {
-            let [stable, canary] = &self.sight.usual;
-            let (first, second) = match change.tracks {
-                Tracks::Usual => (stable.clone(), canary.clone()),
-                Tracks::Previous => (service::previous(&self.sight.spec.service), stable.clone()),
-            };
-            put(STABLE_SERVICE, first);
-            put(CANARY_SERVICE, second);
-            put(TRACKS, format!("{stable},{canary}"));
-        }
-        let mut body = json!({
-            "apiVersion": "v1", "kind": "Service",
-            "metadata": { "name": self.sight.spec.service, "annotations": keys },
-        });
-        if !change.force {
-            body["metadata"]["resourceVersion"] = service.version.to_string().into();
-        }
-        body
+        let front = Front {
+            key: self.key.beside(&self.sight.spec.service),
+            known: &self.sight.service,
+            usual: Some(&self.sight.usual),
+        };
+        front.set(self.server, self.world, change).await
     }
 
     /// Brings a workload a step further.
@@ -115,7 +82,10 @@ impl Hands<'_> {
                 if canary {
                     self.put_away(&self.sight.spec.canary()).await?;
                 }
-                self.put_away(&self.sight.spec.previous()).await
+                match self.sight.previous {
+                    Some(_) => self.put_away(&self.sight.spec.previous()).await,
+                    None => Ok(()),
+                }
             }
         }
     }
@@ -155,6 +125,7 @@ impl Hands<'_> {
 
     /// The old version is copied as long as stable is it, and never once stable is the new one.
     async fn keep(&self, up: bool) -> Done {
+        self.may_keep()?;
         let (workload, stable) = (self.sight.spec.previous(), &self.sight.stable);
         let is_copied = self.sight.canary.as_ref().is_some_and(|c| c.hash == stable.hash);
         let is_kept = self
@@ -168,6 +139,11 @@ impl Hands<'_> {
             self.scale_previous(&workload, up).await?;
         }
         self.front_previous().await
+    }
+
+    /// What somebody else has made under our names is not touched.
+    fn may_keep(&self) -> Done {
+        sight::in_the_way(self.world, self.key, &self.sight.spec).map_or(Ok(()), Err)
     }
 
     async fn store_previous(&self, workload: &Workload, up: bool) -> Done {
@@ -261,6 +237,7 @@ impl Hands<'_> {
     }
 
     async fn restore(&self) -> Done {
+        self.may_keep()?;
         let (of, onto) = (self.sight.spec.previous(), &self.sight.spec.stable);
         let previous = self.required(&of).await?;
         let cause = format!(
@@ -437,6 +414,56 @@ impl Hands<'_> {
         let object = done.map_err(|e| format!("{}: {}", workload.name, told(&e)))?;
         self.world.learn(Kind::Workload(workload.kind), &object);
         Ok(())
+    }
+}
+
+impl Front<'_> {
+    /// Writes the annotations.
+    pub async fn set(&self, server: &Server, world: &World, change: &Change<'_>) -> Done {
+        let body = self.annotations(&world.prefix, change);
+        let mut left = if change.force { FALLS } else { 1 };
+        loop {
+            left -= 1;
+            match server.apply(Kind::Service, &self.key, &body).await {
+                Ok(now) => {
+                    world.learn(Kind::Service, &now);
+                    return Ok(());
+                }
+                Err(e) if left == 0 || !is_passing(&e) => return Err(told(&e)),
+                Err(_) => sleep(BETWEEN).await,
+            }
+        }
+    }
+
+    fn annotations(&self, prefix: &str, change: &Change<'_>) -> Value {
+        let cause: String = change.cause.chars().take(LONGEST_CAUSE).collect();
+        let mut keys = Map::new();
+        let mut put = |key: &str, value: String| keys.insert(format!("{prefix}{key}"), value.into());
+        put(CANARY_WEIGHT, change.split.weight());
+        put(CANARY_WEIGHT_TOTAL, change.split.total().to_string());
+        put(CHANGED_BY, CONTROLLER.to_owned());
+        put(CHANGE_CAUSE, cause);
+        // Once ours, these must stay in what we apply, or the API server takes them away.
+        let swapped = self.known.get(prefix, TRACKS).is_some();
+        if let Some([stable, canary]) = self.usual
+            && (swapped || change.tracks == Tracks::Previous)
+        {
+            let (first, second) = match change.tracks {
+                Tracks::Usual => (stable.clone(), canary.clone()),
+                Tracks::Previous => (service::previous(&self.key.name), stable.clone()),
+            };
+            put(STABLE_SERVICE, first);
+            put(CANARY_SERVICE, second);
+            put(TRACKS, format!("{stable},{canary}"));
+        }
+        let mut body = json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": { "name": self.key.name, "annotations": keys },
+        });
+        if !change.force {
+            body["metadata"]["resourceVersion"] = self.known.version.to_string().into();
+        }
+        body
     }
 }
 

@@ -18,6 +18,9 @@ pub(super) struct Known {
     pub annotations: Annotations,
     /// Who owns the weight.
     pub manager: Option<String>,
+    /// Whether the stamp, and the cause, are of whoever wrote the weight; an older hand's say nothing of it.
+    pub stamped: bool,
+    pub caused: bool,
     pub selector: super::template::Labels,
     /// `spec.ports` as text: needed only when it is copied.
     pub ports: Box<str>,
@@ -28,11 +31,16 @@ impl Known {
     pub fn of(object: &DynamicObject, prefix: &str) -> Known {
         let annotations = object.metadata.annotations.iter().flatten();
         let ours = annotations.filter(|(k, _)| k.starts_with(prefix));
+        let owner = |key: &str| manager(&object.metadata, &format!("{prefix}{key}"));
+        let (weight, stamp, cause) = (owner(CANARY_WEIGHT), owner(CHANGED_BY), owner(CHANGE_CAUSE));
         Known {
+            // What an admission policy writes may have no owner.
+            stamped: stamp.is_none() || stamp == weight,
+            caused: cause == weight,
             version: version_of(object),
             uid: object.metadata.uid.clone().unwrap_or_default(),
             annotations: ours.map(|(k, v)| (k.clone(), v.clone())).collect(),
-            manager: manager(&object.metadata, &format!("{prefix}{CANARY_WEIGHT}")),
+            manager: weight,
             selector: super::workload::labels(&object.data["spec"]["selector"]),
             ports: object.data["spec"]["ports"].to_string().into(),
         }
@@ -59,6 +67,13 @@ impl Known {
         }
     }
 
+    /// Whether all traffic is at the usual stable Service, whatever else is wrong with the annotations.
+    pub fn is_home(&self, service: &str, prefix: &str) -> bool {
+        let weight = self.get(prefix, CANARY_WEIGHT).unwrap_or("0").trim();
+        let is_swapped = self.get(prefix, STABLE_SERVICE) == Some(&previous(service));
+        weight.parse() == Ok(0.0) && !is_swapped
+    }
+
     /// What is in force, for the engine, or every fault of the annotations.
     pub fn table(&self, service: &str, prefix: &str) -> Result<Table, Vec<contract::Fault>> {
         let canary = Canary::parse(&self.annotations, prefix)?;
@@ -67,7 +82,10 @@ impl Known {
             split: canary.split,
             hash: canary.hash(),
             changed_by: self.changed_by(prefix),
-            cause: self.get(prefix, CHANGE_CAUSE).map(str::to_owned),
+            cause: self
+                .get(prefix, CHANGE_CAUSE)
+                .filter(|_| self.caused)
+                .map(str::to_owned),
             tracks: if previous { Tracks::Previous } else { Tracks::Usual },
         })
     }
@@ -77,7 +95,7 @@ impl Known {
         self.get(prefix, CANARY_WEIGHT)?;
         let stamped = self
             .get(prefix, CHANGED_BY)
-            .filter(|s| !s.is_empty() && *s != CONTROLLER);
+            .filter(|s| self.stamped && !s.is_empty() && *s != CONTROLLER);
         match self.manager.as_deref() {
             Some(CONTROLLER) => Some(CONTROLLER.to_owned()),
             Some(manager) => Some(stamped.unwrap_or(manager).to_owned()),
@@ -156,6 +174,52 @@ mod tests {
             by(stamped("ann"), &[("serin-controller", "2026-01-01T00:00:00Z")]).unwrap(),
             CONTROLLER
         );
+    }
+
+    #[test]
+    fn a_stamp_or_a_cause_of_an_older_hand_says_nothing_of_the_weight() {
+        let owns = |manager: &str, keys: &[&str]| {
+            let fields: Value = keys
+                .iter()
+                .map(|k| (format!("f:serin.dev/{k}"), json!({})))
+                .collect();
+            json!({ "manager": manager, "operation": "Update", "time": "2026-01-01T00:00:00Z", "fieldsType": "FieldsV1",
+                "fieldsV1": { "f:metadata": { "f:annotations": fields } } })
+        };
+        let seen = |managed: &[Value]| {
+            let annotations = json!({ "serin.dev/canary-weight": "5", "serin.dev/changed-by": "ann", "serin.dev/change-cause": "ticket 3" });
+            let object = serde_json::from_value(json!({
+                "apiVersion": "v1", "kind": "Service",
+                "metadata": { "name": "echo", "annotations": annotations, "managedFields": managed },
+            }));
+            let table = Known::of(&object.unwrap(), "serin.dev/")
+                .table("echo", "serin.dev/")
+                .unwrap();
+            (table.changed_by.unwrap(), table.cause)
+        };
+        let ticket = Some("ticket 3".to_owned());
+        let all = owns("serin", &["canary-weight", "changed-by", "change-cause"]);
+        assert_eq!(seen(&[all]), ("ann".into(), ticket.clone()));
+        let older = owns("serin", &["changed-by", "change-cause"]);
+        let weight = owns("kubectl-edit", &["canary-weight"]);
+        assert_eq!(seen(&[older, weight]), ("kubectl-edit".into(), None));
+        let unstamped = owns("kubectl-edit", &["canary-weight", "change-cause"]);
+        assert_eq!(seen(&[unstamped]), ("ann".into(), ticket));
+    }
+
+    #[test]
+    fn home_is_weight_0_and_the_usual_tracks_whatever_else_is_wrong() {
+        let is_home = |annotations| service(annotations, &[]).is_home("echo", "serin.dev/");
+        assert!(is_home(json!({})));
+        assert!(is_home(
+            json!({ "serin.dev/canary-weight": "0", "serin.dev/canary-weight-total": "none" })
+        ));
+        for weight in ["1", "0.5", "x", ""] {
+            assert!(!is_home(json!({ "serin.dev/canary-weight": weight })), "{weight}");
+        }
+        assert!(!is_home(
+            json!({ "serin.dev/canary-weight": "0", "serin.dev/stable-service": "echo-previous" })
+        ));
     }
 
     #[test]

@@ -1,21 +1,24 @@
 //! The end of a turn: gates, the finalizer, letting go, and the status, last.
 
 use super::{
-    api::{Kind, is_absent, is_conflict, told},
-    desk::{AGAIN, Desk, FIGURES, LETTING_GO, Next},
+    api::{Key, Kind, is_absent, is_conflict, told},
+    desk::{AGAIN, Desk, FIGURES, HEARSAY, LETTING_GO, Next},
+    hands::{Change, Front},
     rollout,
     save::{Said, is_news},
+    service,
     sight::Sight,
 };
 use crate::gates::{self, Question};
 use contract::{
     Split,
-    names::{CHANGED_BY, FINALIZER, ORDER},
+    names::{CHANGED_BY, FINALIZER, ORDER, STABLE_SERVICE},
     release::{Decision, Status},
     rollout::RolloutStatus,
 };
-use engine::{Action, Step, Table, Tracks};
+use engine::{Action, Step, Tracks};
 use serde_json::{Value, json};
+use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 impl Desk {
@@ -96,36 +99,33 @@ impl Desk {
         self.set_finalizers(known, &finalizers).await;
     }
 
-    async fn set_finalizers(&mut self, known: &rollout::Known, finalizers: &[String]) {
+    /// Whether they are as they should be; after a conflict somebody has to come again.
+    async fn set_finalizers(&mut self, known: &rollout::Known, finalizers: &[String]) -> bool {
         let body =
             json!({ "metadata": { "finalizers": finalizers, "resourceVersion": known.version.to_string() } });
         match self.hub.server.merge(Kind::Rollout, &self.key, &body).await {
-            Ok(now) => self.hub.world.learn(Kind::Rollout, &now),
+            Ok(now) => {
+                self.hub.world.learn(Kind::Rollout, &now);
+                true
+            }
+            Err(e) if is_absent(&e) => true,
             // The next sight of it comes with the version that it has now.
-            Err(e) if is_conflict(&e) || is_absent(&e) => {}
-            Err(e) => self.fail(format!("the finalizer is not written: {}", told(&e))),
+            Err(e) if is_conflict(&e) => false,
+            Err(e) => {
+                self.fail(format!("the finalizer is not written: {}", told(&e)));
+                false
+            }
         }
     }
 
     /// Of a Rollout that is deleted: whether everything is as it should be left, and the object may go.
     pub(super) async fn let_go(&mut self, known: &rollout::Known, step: Option<&Step>) -> bool {
-        let late = self.leaving.is_some_and(|since| since.elapsed() > LETTING_GO);
-        if let (Some(sight), false) = (self.sight.clone(), late)
-            && self
-                .hub
-                .world
-                .service(&self.key.beside(&sight.spec.service))
-                .is_some()
-        {
-            let Some(step) = step else { return false };
-            if !step.state.phase().is_final() || !self.is_stable(known, &sight).await {
-                return false;
-            }
-            let tidied = self.hands(known, &sight).tidy().await;
-            if let Err(why) = tidied {
-                self.fail(why);
-                return false;
-            }
+        let is_tidy = match self.fronted(known) {
+            Some((key, front)) => self.leave(known, step, &key, &front).await,
+            None => true,
+        };
+        if !is_tidy {
+            return false;
         }
         let rest: Vec<String> = known
             .finalizers
@@ -133,24 +133,72 @@ impl Desk {
             .filter(|f| *f != FINALIZER)
             .cloned()
             .collect();
-        self.set_finalizers(known, &rest).await;
-        self.failure.is_none()
+        self.set_finalizers(known, &rest).await
+    }
+
+    /// The Service of the Rollout as it is now, seen or not; none that another Rollout moves.
+    fn fronted(&self, known: &rollout::Known) -> Option<(Key, Arc<service::Known>)> {
+        if self.hub.world.mover(&self.key).is_some() {
+            return None;
+        }
+        let named = known.spec.as_ref().ok().map(|s| &s.service);
+        let name = self.sight.as_ref().map(|s| &s.spec.service).or(named)?;
+        let key = self.key.beside(name);
+        self.hub.world.service(&key).map(|front| (key, front))
+    }
+
+    /// Whether the Service and the workloads may be left. Past all patience, or where nothing can be seen, the weight
+    /// alone counts: what was made for the Rollout goes with it, and traffic must not be sent there.
+    async fn leave(
+        &mut self,
+        known: &rollout::Known,
+        step: Option<&Step>,
+        key: &Key,
+        front: &service::Known,
+    ) -> bool {
+        let late = self.leaving.is_some_and(|since| since.elapsed() > LETTING_GO);
+        let Some(sight) = self.sight.clone().filter(|_| !late) else {
+            return self.is_stable(key, front).await
+                && self.sent_home.is_none_or(|at| at.elapsed() >= HEARSAY);
+        };
+        let Some(step) = step else { return false };
+        if !step.state.phase().is_final() || !self.is_stable(key, front).await {
+            return false;
+        }
+        let tidied = self.hands(known, &sight).tidy().await;
+        tidied.map_err(|why| self.fail(why)).is_ok()
     }
 
     /// Whether all traffic is at the stable Service, as the annotations say; else it is sent there.
-    async fn is_stable(&mut self, known: &rollout::Known, sight: &Sight) -> bool {
-        let is_usual = |t: &Table| t.split.share() == 0.0 && t.tracks == Tracks::Usual;
-        if sight.table.as_ref().is_ok_and(is_usual) {
+    async fn is_stable(&mut self, key: &Key, front: &service::Known) -> bool {
+        let prefix = &self.hub.world.prefix;
+        if front.is_home(&key.name, prefix) {
             return true;
         }
-        let act = Action::SetSplit {
+        let gone = service::previous(&key.name);
+        let usual = front.usual(prefix).ok().filter(|[stable, _]| *stable != gone);
+        if usual.is_none() && front.get(prefix, STABLE_SERVICE) == Some(&gone) {
+            self.fail(format!(
+                "the Service {gone} goes with the Rollout; name another one in {}'s annotation {prefix}{STABLE_SERVICE}",
+                key.name
+            ));
+            return false;
+        }
+        let front = Front {
+            key: key.clone(),
+            known: front,
+            usual: usual.as_ref(),
+        };
+        let cause = format!("the Rollout {} is deleted", self.key.name);
+        let change = Change {
             split: Split::NONE,
             tracks: Tracks::Usual,
             force: true,
-            cause: format!("the Rollout {} is deleted", self.key.name),
+            cause: &cause,
         };
-        if let Err(why) = self.act(known, sight, &act).await {
-            self.fail(why);
+        match front.set(&self.hub.server, &self.hub.world, &change).await {
+            Ok(()) => self.sent_home = Some(Instant::now()),
+            Err(why) => self.fail(format!("the weight 0 is not in force: {why}")),
         }
         false
     }
@@ -168,15 +216,31 @@ impl Desk {
             }
         }
         let saved = self.save(known, step.map(|s| &s.status)).await;
-        if saved {
+        // Without a step nothing was obeyed: what is asked for must not get lost.
+        if saved && step.is_some() {
             self.obeyed(known).await;
         }
-        let is_quiet = saved && self.failure.is_none() && !known.deleting;
+        let is_held = self.hub.world.rollout(&self.key).is_none_or(|r| r.is_held());
+        let is_quiet = saved && is_held && self.failure.is_none() && !known.deleting;
+        if self.failure.is_none() {
+            self.failing.clear();
+        }
         match step {
-            _ if !is_quiet => Next::In(AGAIN),
+            _ if !is_quiet => Next::In(self.again(known, step, saved)),
             Some(step) if step.state.phase().is_final() && step.actions.is_empty() => Next::Idle,
             Some(step) => Next::In(step.wake),
             None => Next::Idle,
+        }
+    }
+
+    /// What stands as it is while nothing is at stake is tried less and less often.
+    fn again(&mut self, known: &rollout::Known, step: Option<&Step>, saved: bool) -> Duration {
+        let is_calm = step.is_some_and(|s| s.state.phase().is_final());
+        match &self.failure {
+            Some(why) if is_calm && saved && !self.urgent && !known.deleting => {
+                self.failing.failed(why, Instant::now())
+            }
+            _ => AGAIN,
         }
     }
 

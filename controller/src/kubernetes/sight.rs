@@ -7,7 +7,10 @@ use super::{
     workload,
     world::{Thing, World},
 };
-use contract::rollout::{RolloutSpec, Workload};
+use contract::{
+    names::MADE_FOR,
+    rollout::{RolloutSpec, Workload},
+};
 use engine::{InCluster, Plan, Table, Workloads};
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -55,6 +58,23 @@ pub(super) fn things(world: &World, key: &Key, spec: &RolloutSpec) -> BTreeSet<T
     fixed.into_iter().chain(tracks).collect()
 }
 
+/// What stands under a name that the old version is to have, and is somebody else's.
+pub(super) fn in_the_way(world: &World, key: &Key, spec: &RolloutSpec) -> Option<String> {
+    let previous = spec.previous();
+    let kept = world.workload(previous.kind, key.beside(&previous.name));
+    if kept.is_some_and(|w| w.made_for.as_ref() != Some(&key.name)) {
+        return Some(foreign(&format!("{:?} {}", previous.kind, previous.name)));
+    }
+    let name = service::previous(&spec.service);
+    let front = world.service(&key.beside(&name))?;
+    let is_ours = front.get(&world.prefix, MADE_FOR) == Some(&key.name);
+    (!is_ours).then(|| foreign(&format!("Service {name}")))
+}
+
+fn foreign(what: &str) -> String {
+    format!("the {what} is not ours; rename it, for the old version is kept under that name")
+}
+
 impl Sight {
     /// Looks.
     ///
@@ -62,6 +82,9 @@ impl Sight {
     /// What is missing or wrong, with the remedy.
     pub fn of(world: &World, key: &Key, rollout: &rollout::Known) -> Result<Sight, String> {
         let spec = rollout.spec.clone()?;
+        if let Some((mover, thing)) = world.mover(key) {
+            return Err(moved(&mover, &thing));
+        }
         let name = &spec.service;
         let service = world.service(&key.beside(name)).ok_or_else(|| {
             format!("there is no Service {name}; make it, or name another one in spec.service")
@@ -75,7 +98,15 @@ impl Sight {
             )
         })?;
         let find = |w: Workload| world.workload(w.kind, key.beside(&w.name));
-        let (canary, previous) = (find(spec.canary()), find(spec.previous()));
+        if spec.canary() == spec.previous() {
+            return Err(format!(
+                "the canary must not be {}: the old version is kept under that name; name another one in spec.canary",
+                spec.previous().name
+            ));
+        }
+        // What somebody else has made under that name is none of this release.
+        let is_ours = |w: &Arc<workload::Known>| w.made_for.as_ref() == Some(&key.name);
+        let (canary, previous) = (find(spec.canary()), find(spec.previous()).filter(is_ours));
         let terms = terms(world, key, &spec, &usual, [Some(&stable), canary.as_ref()])?;
         let version = |known: Arc<workload::Known>| Version::of(known, &terms);
         let (stable, canary, previous) = (version(stable), canary.map(version), previous.map(version));
@@ -170,6 +201,17 @@ fn terms(
     Ok(terms)
 }
 
+fn moved(mover: &Key, thing: &Thing) -> String {
+    let what = match thing {
+        Thing::Workload(kind, key) => format!("{kind:?} {}", key.name),
+        Thing::Service(key) | Thing::Rollout(key) | Thing::Proxies(key) => format!("Service {}", key.name),
+    };
+    format!(
+        "the {what} is moved by the rollout {} already: delete one of them",
+        mover.name
+    )
+}
+
 fn plan(
     spec: &RolloutSpec,
     leaving: bool,
@@ -186,4 +228,50 @@ fn plan(
         leaving,
     };
     Plan::in_cluster(told).map_err(|faults| contract::fault::listing(&faults))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubernetes::api::Kind;
+    use contract::rollout::WorkloadKind;
+    use kube::core::DynamicObject;
+    use serde_json::{Value, json};
+
+    fn object(kind: &str, name: &str, made_for: Option<&str>) -> DynamicObject {
+        let annotations = made_for.map_or(Value::Null, |m| json!({ "serin.dev/made-for": m }));
+        let metadata =
+            json!({ "name": name, "namespace": "n", "resourceVersion": "1", "annotations": annotations });
+        serde_json::from_value(json!({ "apiVersion": "v1", "kind": kind, "metadata": metadata })).unwrap()
+    }
+
+    #[test]
+    fn what_somebody_else_keeps_under_our_names_is_told() {
+        let key = Key {
+            namespace: "n".into(),
+            name: "echo".into(),
+        };
+        let spec: RolloutSpec =
+            serde_json::from_value(json!({ "service": "echo", "stable": { "name": "server" } })).unwrap();
+        let (world, _news) = World::new("serin.dev/");
+        let workload = Kind::Workload(WorkloadKind::Deployment);
+        let found = |kind, object| {
+            world.learn(kind, &object);
+            in_the_way(&world, &key, &spec)
+        };
+        assert_eq!(in_the_way(&world, &key, &spec), None);
+        let foreign = found(workload, object("Deployment", "server-previous", None)).unwrap();
+        assert!(
+            foreign.contains("Deployment server-previous is not ours"),
+            "{foreign}"
+        );
+        let other = found(workload, object("Deployment", "server-previous", Some("other")));
+        assert!(other.is_some());
+        let ours = found(workload, object("Deployment", "server-previous", Some("echo")));
+        assert_eq!(ours, None);
+        let foreign = found(Kind::Service, object("Service", "echo-previous", None)).unwrap();
+        assert!(foreign.contains("Service echo-previous is not ours"), "{foreign}");
+        let ours = found(Kind::Service, object("Service", "echo-previous", Some("echo")));
+        assert_eq!(ours, None);
+    }
 }

@@ -234,6 +234,14 @@ impl Image {
             .is_ok_and(|i| template["spec"]["containers"][i]["image"] == self.name.as_str())
     }
 
+    /// Whether a template has a place for it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn fits(&self, template: &Value) -> Result<(), String> {
+        self.place(template).map(drop)
+    }
+
     /// Its version, as people call it.
     pub fn version(&self) -> String {
         tag(&self.name)
@@ -573,6 +581,14 @@ mod tests {
         for bad in ["", "=x", "a b", "c="] {
             assert!(Image::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_image_of_an_unknown_container_has_no_place() {
+        let template = template("stable", "1");
+        assert!(Image::parse("server:9").unwrap().fits(&template).is_ok());
+        let why = Image::parse("nobody=server:9").unwrap().fits(&template);
+        assert!(why.unwrap_err().contains("no container nobody"));
     }
 
     #[test]

@@ -71,6 +71,8 @@ struct Memory {
     concerns: HashMap<Thing, Vec<Key>>,
     /// By Rollout: what it rests on.
     rests: HashMap<Key, BTreeSet<Thing>>,
+    /// By what may have one mover alone: the Rollouts that would move it.
+    claims: HashMap<Thing, Vec<Key>>,
     /// Kinds whose first list is whole.
     listed: BTreeSet<Kind>,
 }
@@ -149,8 +151,15 @@ impl World {
 
     /// An object that is not there any more.
     pub fn forget(&self, kind: Kind, key: &Key) {
+        let heirs = match kind {
+            Kind::Rollout => self.memory().rivals(key),
+            _ => Vec::new(),
+        };
         let thing = self.memory().forget(kind, key);
         self.wake(thing);
+        for (heir, _) in heirs {
+            let _ = self.dirty.send(heir);
+        }
     }
 
     fn complete(&self, kind: Kind, listed: &BTreeSet<Key>) {
@@ -177,8 +186,11 @@ impl World {
 
     fn wake(&self, thing: Option<Thing>) {
         let Some(thing) = thing else { return };
-        let concerned = match &thing {
-            Thing::Rollout(key) => vec![key.clone()],
+        let concerned: Vec<Key> = match &thing {
+            Thing::Rollout(key) => {
+                let rivals = self.memory().rivals(key).into_iter().map(|(rival, _)| rival);
+                std::iter::once(key.clone()).chain(rivals).collect()
+            }
             other => self
                 .memory()
                 .concerns
@@ -202,6 +214,12 @@ impl World {
     /// A Rollout.
     pub fn rollout(&self, key: &Key) -> Option<Arc<rollout::Known>> {
         self.memory().rollouts.get(key).cloned()
+    }
+
+    /// The Rollout that moves something of this one's already, and what: the first one by name does.
+    pub fn mover(&self, key: &Key) -> Option<(Key, Thing)> {
+        let rivals = self.memory().rivals(key);
+        rivals.into_iter().filter(|(rival, _)| rival < key).min()
     }
 
     /// A Service.
@@ -252,8 +270,39 @@ impl Memory {
             (o.generation, o.deleting, &o.finalizers, &o.asked)
                 != (new.generation, new.deleting, &new.finalizers, &new.asked)
         });
+        self.disclaim(key);
+        for thing in claims(key, &new) {
+            self.claims.entry(thing).or_default().push(key.clone());
+        }
         self.rollouts.insert(key.clone(), Arc::new(new));
         told.then(|| Thing::Rollout(key.clone()))
+    }
+
+    fn disclaim(&mut self, key: &Key) {
+        let Some(known) = self.rollouts.get(key) else {
+            return;
+        };
+        for thing in claims(key, known) {
+            if let Some(movers) = self.claims.get_mut(&thing) {
+                movers.retain(|mover| mover != key);
+                if movers.is_empty() {
+                    self.claims.remove(&thing);
+                }
+            }
+        }
+    }
+
+    /// The other Rollouts that would move what this one moves.
+    fn rivals(&self, key: &Key) -> Vec<(Key, Thing)> {
+        let Some(known) = self.rollouts.get(key) else {
+            return Vec::new();
+        };
+        let mut rivals = Vec::new();
+        for thing in claims(key, known) {
+            let others = self.claims.get(&thing).into_iter().flatten();
+            rivals.extend(others.filter(|k| *k != key).map(|k| (k.clone(), thing.clone())));
+        }
+        rivals
     }
 
     fn service(&mut self, key: &Key, new: service::Known) -> Option<Thing> {
@@ -262,8 +311,9 @@ impl Memory {
             return None;
         }
         let told = old.is_none_or(|o| {
-            (&o.annotations, &o.manager, &o.selector, &o.ports)
-                != (&new.annotations, &new.manager, &new.selector, &new.ports)
+            let author = |s: &service::Known| (s.manager.clone(), s.stamped, s.caused);
+            (&o.annotations, author(o), &o.selector, &o.ports)
+                != (&new.annotations, author(&new), &new.selector, &new.ports)
         });
         self.services.insert(key.clone(), Arc::new(new));
         told.then(|| Thing::Service(key.clone()))
@@ -301,6 +351,7 @@ impl Memory {
     fn forget(&mut self, kind: Kind, key: &Key) -> Option<Thing> {
         match kind {
             Kind::Rollout => {
+                self.disclaim(key);
                 self.rollouts.remove(key)?;
                 self.concern(key, BTreeSet::new());
                 Some(Thing::Rollout(key.clone()))
@@ -358,6 +409,18 @@ impl Memory {
             self.rests.insert(rollout.clone(), things);
         }
     }
+}
+
+/// What may have one mover alone.
+fn claims(key: &Key, known: &rollout::Known) -> Vec<Thing> {
+    let Ok(spec) = &known.spec else {
+        return Vec::new();
+    };
+    let stable = key.beside(&spec.stable.name);
+    vec![
+        Thing::Service(key.beside(&spec.service)),
+        Thing::Workload(spec.stable.kind, stable),
+    ]
 }
 
 impl Pod {
@@ -475,6 +538,36 @@ mod tests {
         assert!(world.proxies(&key("echo")).is_empty());
         world.forget(Kind::Pod, &key("p-1"));
         assert!(world.memory().fronts.is_empty());
+    }
+
+    #[test]
+    fn of_two_that_would_move_the_same_the_first_by_name_does() {
+        let rollout = |name: &str, service: &str, stable: &str| {
+            object(json!({
+                "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout",
+                "metadata": { "name": name, "namespace": "n", "uid": name, "resourceVersion": "1" },
+                "spec": { "service": service, "stable": { "name": stable } },
+            }))
+        };
+        let (world, mut news) = World::new("serin.dev/");
+        world.learn(Kind::Rollout, &rollout("b", "echo", "server"));
+        world.learn(Kind::Rollout, &rollout("c", "other", "server"));
+        assert_eq!(world.mover(&key("b")), None);
+        let stable = Thing::Workload(WorkloadKind::Deployment, key("server"));
+        assert_eq!(world.mover(&key("c")), Some((key("b"), stable)));
+        world.learn(Kind::Rollout, &rollout("a", "echo", "another"));
+        assert_eq!(
+            world.mover(&key("b")),
+            Some((key("a"), Thing::Service(key("echo"))))
+        );
+        while news.try_recv().is_ok() {}
+        world.forget(Kind::Rollout, &key("a"));
+        assert_eq!(world.mover(&key("b")), None);
+        let woken: Vec<Key> = std::iter::from_fn(|| news.try_recv().ok()).collect();
+        assert!(woken.contains(&key("b")), "{woken:?}");
+        world.forget(Kind::Rollout, &key("b"));
+        world.forget(Kind::Rollout, &key("c"));
+        assert!(world.memory().claims.is_empty());
     }
 
     #[test]
