@@ -120,7 +120,7 @@ fn weight_0_beside_a_bad_annotation_takes_force() {
     town.annotate("canary-weight", "0");
     eventually("at weight 0", || proxy.share() == 0.0);
     assert_eq!(proxy.answers(8), ["S"; 8]);
-    let opted = proxy.client().get("/", &[("x-canary", "always")]);
+    let opted = proxy.client().get("/", &["x-canary: always"]);
     assert_eq!(opted.text(), "C", "what was good stays");
     let rejected = proxy.page().unwrap().rejected;
     assert_eq!(
