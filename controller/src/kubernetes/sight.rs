@@ -25,6 +25,8 @@ pub(super) struct Sight {
     pub plan: Plan,
     /// Or what is wrong with the annotations.
     pub table: Result<Table, String>,
+    /// Whether the cluster is still as seen here, as far as anybody knows.
+    pub is_current: bool,
 }
 
 /// A workload and which version it is.
@@ -93,6 +95,7 @@ impl Sight {
             usual,
             service,
             spec,
+            is_current: true,
         })
     }
 
@@ -103,6 +106,12 @@ impl Sight {
             canary: self.canary.as_ref().map(Version::seen),
             previous: self.previous.as_ref().map(Version::seen),
         }
+    }
+
+    /// What is wrong with the annotations.
+    pub fn fault(&self) -> Option<&str> {
+        let fault = self.table.as_ref().err().filter(|_| self.is_current);
+        fault.map(String::as_str)
     }
 
     /// The largest share that there is room for.
