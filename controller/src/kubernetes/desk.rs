@@ -18,7 +18,7 @@ use contract::{
     release::{Command, Phase},
     rollout::{Condition, OrderStatus, Proxies, RolloutStatus},
 };
-use engine::{Action, Observation, Order, Readiness, State, Step, Workloads};
+use engine::{Action, Hand, Observation, Order, Readiness, State, Step, Workloads};
 use serde_json::Value;
 use std::{
     sync::Arc,
@@ -225,6 +225,15 @@ impl Desk {
             if let Err(why) = self.act(known, &sight, action).await {
                 self.fail(why);
             }
+        }
+        // A hand of this turn may just have taken the pods away, and made the mark true.
+        let is_handled = step.actions.iter().any(|a| matches!(a, Action::Hand(_)));
+        if sight.is_mismarked()
+            && !is_handled
+            && self.hub.leads()
+            && let Err(why) = self.hands(known, &sight).hand(Hand::Raise).await
+        {
+            self.fail(why);
         }
         if known.deleting {
             self.leaving.get_or_insert_with(Instant::now);

@@ -114,6 +114,12 @@ impl Sight {
         fault.map(String::as_str)
     }
 
+    /// Whether the canary has pods and still says that we have taken them away.
+    pub fn is_mismarked(&self) -> bool {
+        let canary = self.canary.as_ref().filter(|_| self.is_current);
+        canary.is_some_and(|c| c.known.is_mismarked())
+    }
+
     /// The largest share that there is room for.
     pub fn room(&self) -> Option<f64> {
         let present = self.table.as_ref().map_or(0.0, |t| t.split.share());
