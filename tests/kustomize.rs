@@ -153,6 +153,15 @@ fn the_front_finds_proxies_and_the_tracks_find_the_application() {
 }
 
 #[test]
+fn no_front_carries_a_weight_that_would_pause_a_release_when_it_is_applied_again() {
+    for folder in ["example", "overlays/front", "overlays/sidecar"] {
+        let notes = find(&built(folder), "Service", "echo")["metadata"]["annotations"].clone();
+        assert_eq!(notes["serin.dev/canary-service"], "echo-canary", "{folder}");
+        assert!(notes["serin.dev/canary-weight"].is_null(), "{folder}: {notes}");
+    }
+}
+
+#[test]
 fn in_the_sidecar_layout_the_service_leads_to_the_sidecar() {
     let all = built("overlays/sidecar");
     let pod = &find(&all, "Deployment", "server")["spec"]["template"];

@@ -5,7 +5,7 @@ use super::{
     plain::{TRACK, proxy_label},
 };
 use proxy::contract::{
-    names::{CANARY_SERVICE, CANARY_WEIGHT, EVIDENCE_SECRET, PREFIX, STABLE_SERVICE},
+    names::{CANARY_SERVICE, EVIDENCE_SECRET, PREFIX, STABLE_SERVICE},
     rollout::{GROUP, KIND, VERSION},
 };
 use serde_json::{Value, json};
@@ -47,12 +47,11 @@ pub struct Fronted {
 }
 
 impl Fronted {
-    /// The annotations that make it a front.
-    pub fn notes(&self) -> [(String, String); 3] {
+    /// The annotations that make it a front. No weight: none is 0, and one that is applied again would move a release.
+    pub fn notes(&self) -> [(String, String); 2] {
         [
             (STABLE_SERVICE, format!("{}-stable", self.name)),
             (CANARY_SERVICE, format!("{}-canary", self.name)),
-            (CANARY_WEIGHT, "0".to_owned()),
         ]
         .map(|(key, value)| (format!("{PREFIX}{key}"), value))
     }

@@ -18,7 +18,7 @@ use contract::{
     release::{Command, Phase},
     rollout::{Condition, OrderStatus, Proxies, RolloutStatus},
 };
-use engine::{Action, Handover, Observation, Order, Readiness, State, Step};
+use engine::{Action, Hand, Handover, Observation, Order, Readiness, State, Step, Workloads};
 use serde_json::Value;
 use std::{
     sync::Arc,
@@ -172,6 +172,7 @@ impl Desk {
                 }
                 if let Some(sight) = &mut self.sight {
                     sight.table = Err("unknown".to_owned());
+                    sight.is_current = false;
                 }
             }
         }
@@ -227,6 +228,15 @@ impl Desk {
                 self.urgent |= matches!(action, Action::SetSplit { .. });
                 self.fail(why);
             }
+        }
+        // A hand of this turn may just have taken the pods away, and made the mark true.
+        let is_handled = step.actions.iter().any(|a| matches!(a, Action::Hand(_)));
+        if sight.is_mismarked()
+            && !is_handled
+            && self.hub.leads()
+            && let Err(why) = self.hands(known, &sight).hand(Hand::Raise).await
+        {
+            self.fail(why);
         }
         if known.deleting {
             self.leaving.get_or_insert_with(Instant::now);
@@ -301,9 +311,17 @@ impl Desk {
             checks: self.measures.checked(now),
             orders,
             gates: self.gates.answered(),
-            workloads: sight.table.is_ok().then(|| sight.workloads()),
+            workloads: self.workloads(sight),
             room: sight.room(),
         }
+    }
+
+    /// A way back needs them also with annotations that cannot be read. Stable gets no new version then: the annotations
+    /// may be somebody's way to say no.
+    fn workloads(&self, sight: &Sight) -> Option<Workloads> {
+        let goes_in = self.state.phase() == Phase::Promoting && sight.stable.hash != sight.plan.canary.hash;
+        let is_seen = sight.table.is_ok() || sight.fault().is_some() && !goes_in;
+        is_seen.then(|| sight.workloads())
     }
 
     async fn listen(&mut self, known: &rollout::Known, sight: &Sight, now: f64) -> Heard {

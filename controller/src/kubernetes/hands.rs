@@ -102,7 +102,7 @@ impl Hands<'_> {
         let scaled = format!("{}{SCALED_FROM}", self.world.prefix);
         let mut body = json!({ "metadata": { "annotations": { scaled: null } } });
         match workload.kind {
-            WorkloadKind::Deployment if up => {}
+            _ if up => {}
             WorkloadKind::Deployment => body["spec"]["replicas"] = replicas.max(1).into(),
             WorkloadKind::DaemonSet => body["spec"] = self.nowhere(Value::Null),
         }

@@ -52,8 +52,10 @@ impl Said<'_> {
             .map_or_else(String::new, |(done, all)| format!("{done}/{all}"));
         written.weight = status.weight_column();
         written.verdict = status.verdict_column();
-        written.reason = match self.trouble {
-            Some(trouble) if status.phase.is_final() => trouble.to_owned(),
+        let fault = self.sight.and_then(Sight::fault);
+        written.reason = match (self.trouble, fault) {
+            (Some(trouble), _) if status.phase.is_final() => trouble.to_owned(),
+            (_, Some(fault)) => format!("{}; to be mended: {fault}", status.reason),
             _ => status.reason.clone(),
         };
         written.stable_version.clone_from(&status.stable_version);

@@ -28,6 +28,8 @@ pub(super) struct Sight {
     pub plan: Plan,
     /// Or what is wrong with the annotations.
     pub table: Result<Table, String>,
+    /// Whether the cluster is still as seen here, as far as anybody knows.
+    pub is_current: bool,
 }
 
 /// A workload and which version it is.
@@ -124,6 +126,7 @@ impl Sight {
             usual,
             service,
             spec,
+            is_current: true,
         })
     }
 
@@ -134,6 +137,18 @@ impl Sight {
             canary: self.canary.as_ref().map(Version::seen),
             previous: self.previous.as_ref().map(Version::seen),
         }
+    }
+
+    /// What is wrong with the annotations.
+    pub fn fault(&self) -> Option<&str> {
+        let fault = self.table.as_ref().err().filter(|_| self.is_current);
+        fault.map(String::as_str)
+    }
+
+    /// Whether the canary has pods and still says that we have taken them away.
+    pub fn is_mismarked(&self) -> bool {
+        let canary = self.canary.as_ref().filter(|_| self.is_current);
+        canary.is_some_and(|c| c.known.is_mismarked())
     }
 
     /// The largest share that there is room for.

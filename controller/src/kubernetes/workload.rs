@@ -74,6 +74,12 @@ impl Known {
     pub fn is_put_away(&self) -> bool {
         self.counts.wanted == 0 && self.scaled_from.is_none()
     }
+
+    /// Whether it has pods and yet a mark that we have taken them away: the next time that somebody else does would
+    /// look like ours.
+    pub fn is_mismarked(&self) -> bool {
+        self.counts.wanted > 0 && self.scaled_from.is_some()
+    }
 }
 
 impl Counts {
@@ -233,6 +239,23 @@ mod tests {
             counts(json!({ "conditions": [{ "type": "Progressing", "status": "True" }] })).stuck,
             None
         );
+    }
+
+    #[test]
+    fn only_with_pods_is_the_mark_of_being_taken_away_wrong() {
+        let at = |replicas: u32, marked: bool| {
+            let mut object = deployment(json!({}));
+            object.data["spec"]["replicas"] = replicas.into();
+            if !marked {
+                object.metadata.annotations = None;
+            }
+            let known = Known::of(&object, WorkloadKind::Deployment, "serin.dev/");
+            (known.is_mismarked(), known.is_put_away())
+        };
+        assert_eq!(at(1, true), (true, false));
+        assert_eq!(at(1, false), (false, false));
+        assert_eq!(at(0, true), (false, false), "our own doing");
+        assert_eq!(at(0, false), (false, true));
     }
 
     #[test]

@@ -184,7 +184,8 @@ impl Desk {
         }
     }
 
-    /// Takes the Service as it is now. A bad or missing one changes nothing that is in force.
+    /// Takes the Service as it is now. A bad or missing one changes nothing that is in force, but that a plain weight 0
+    /// of a bad one counts.
     fn read_service(&mut self) {
         let Some(service) = self.service.only() else {
             return self.note_missing();
@@ -192,10 +193,10 @@ impl Desk {
         self.missing = false;
         let read = front::read(service, &self.terms);
         let faults = read.as_ref().err().cloned().unwrap_or_default();
-        let usable = match read {
-            Ok(front) => Some(front),
-            Err(_) if self.front.is_none() => front::stable_only(service, &self.terms),
-            Err(_) => None,
+        let usable = match (read, &self.front) {
+            (Ok(front), _) => Some(front),
+            (Err(_), None) => front::stable_only(service, &self.terms),
+            (Err(_), Some(last)) => front::at_zero(service, &self.terms, last),
         };
         if let Some(front) = usable {
             self.front = Some(front);

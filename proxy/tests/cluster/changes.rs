@@ -106,6 +106,40 @@ fn a_bad_weight_keeps_the_last_one_and_is_told() {
 }
 
 #[test]
+fn weight_0_beside_a_bad_annotation_takes_force() {
+    let (s, c) = (Backend::named("S"), Backend::named("C"));
+    let (town, proxy) = pair(
+        &s,
+        &c,
+        &[("canary-weight", "100"), ("canary-by-header", "x-canary")],
+    );
+    assert_eq!(proxy.answers(4), ["C"; 4]);
+    town.annotate("canary-shield", "maybe");
+    eventually("rejected", || !proxy.page().unwrap().rejected.is_empty());
+    assert_eq!(proxy.share(), 1.0, "a fault alone changes nothing");
+    town.annotate("canary-weight", "0");
+    eventually("at weight 0", || proxy.share() == 0.0);
+    assert_eq!(proxy.answers(8), ["S"; 8]);
+    let opted = proxy.client().get("/", &["x-canary: always"]);
+    assert_eq!(opted.text(), "C", "what was good stays");
+    let rejected = proxy.page().unwrap().rejected;
+    assert_eq!(
+        rejected[0].key, "serin.dev/canary-shield",
+        "and the fault is told"
+    );
+    // Up again only once it is mended.
+    town.annotate("canary-weight", "50");
+    let more = Backend::named("S");
+    town.pod("echo-stable", of(&more));
+    eventually("the endpoint that came after", || proxy.endpoints() == [2, 1]);
+    assert_eq!(proxy.share(), 0.0);
+    town.annotate("canary-shield", "on");
+    eventually("mended", || {
+        proxy.share() == 0.5 && proxy.page().unwrap().rejected.is_empty()
+    });
+}
+
+#[test]
 fn bad_annotations_at_the_start_mean_stable_only() {
     let town = Town::new();
     let s = Backend::named("S");

@@ -2,9 +2,11 @@
 
 use crate::table::Rules;
 use contract::{
-    Canary, Fault,
+    Canary, Fault, Split,
     annotations::Annotations,
-    names::{CANARY_SERVICE, STABLE_SERVICE, Track},
+    names::{
+        CANARY_SERVICE, CANARY_WEIGHT, CANARY_WEIGHT_TOTAL, CHANGE_CAUSE, CHANGED_BY, STABLE_SERVICE, Track,
+    },
 };
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use serde::{Deserialize, Serialize};
@@ -108,10 +110,47 @@ pub fn read(service: &Service, terms: &Terms) -> Result<Front, Vec<Fault>> {
 
 /// What is left of a Service whose annotations were never good: everybody goes to stable, if that can be read.
 pub fn stable_only(service: &Service, terms: &Terms) -> Option<Front> {
-    let key = format!("{}{STABLE_SERVICE}", terms.prefix);
+    only(service, terms, &[STABLE_SERVICE])
+}
+
+/// What still counts of a Service with faults whose weight is plainly 0: nothing else that is wrong may hold up a way
+/// back. The tracks follow where they can be read; all other keys stay as they last were.
+pub fn at_zero(service: &Service, terms: &Terms, last: &Front) -> Option<Front> {
+    const MOVED: [&str; 5] = [
+        STABLE_SERVICE,
+        CANARY_SERVICE,
+        CANARY_WEIGHT,
+        CHANGED_BY,
+        CHANGE_CAUSE,
+    ];
+    let key = |suffix: &str| format!("{}{suffix}", terms.prefix);
+    let weight = ours(service, &terms.prefix).remove(&key(CANARY_WEIGHT))?;
+    Split::parse(&weight, None, &terms.prefix)
+        .ok()
+        .filter(|s| s.is_none())?;
+    let mut rest = last.annotations.clone();
+    // It may be what is wrong, and 0 is 0 of anything.
+    rest.remove(&key(CANARY_WEIGHT_TOTAL));
+    let Some(mut front) = only(service, terms, &MOVED) else {
+        rest.insert(key(CANARY_WEIGHT), weight);
+        return Some(Front {
+            annotations: rest,
+            ..last.clone()
+        });
+    };
+    rest.retain(|k, _| MOVED.iter().all(|moved| *k != key(moved)));
+    front.annotations.extend(rest);
+    Some(front)
+}
+
+/// A Service read as if it had no other keys of ours.
+fn only(service: &Service, terms: &Terms, suffixes: &[&str]) -> Option<Front> {
     let mut bare = service.clone();
     let annotations = bare.metadata.annotations.get_or_insert_default();
-    annotations.retain(|k, _| *k == key);
+    annotations.retain(|k, _| {
+        k.strip_prefix(&terms.prefix)
+            .is_some_and(|suffix| suffixes.contains(&suffix))
+    });
     read(&bare, terms).ok()
 }
 
@@ -353,5 +392,50 @@ mod tests {
             ["serin.dev/canary-by-header-pattern"]
         );
         assert!(stable_only(&service(&[("stable-service", "No_Name")], &[("", 80)]), &terms()).is_none());
+    }
+
+    #[test]
+    fn a_plain_0_counts_whatever_else_is_wrong() {
+        let good = [TRACKS[0], TRACKS[1], ("canary-by-header", "x-canary")];
+        let mut lines = good.to_vec();
+        lines.push(("canary-weight", "50"));
+        let last = read(&service(&lines, &[("", 80)]), &terms()).unwrap();
+        let fallen = |lines: &[(&str, &str)], ports: &[(&str, i32)]| {
+            let bad = service(lines, ports);
+            assert!(read(&bad, &terms()).is_err(), "{lines:?}");
+            at_zero(&bad, &terms(), &last)
+        };
+        let zero = service(&[good[0], good[1], good[2], ("canary-weight", "0")], &[("", 80)]);
+        let zero = read(&zero, &terms()).unwrap();
+        for bad in [
+            ("canary-shield", "maybe"),
+            ("canary-weight-total", "0"),
+            ("canary-by-header-pattern", "("),
+        ] {
+            let lines = [TRACKS[0], TRACKS[1], ("canary-weight", "0"), bad];
+            assert_eq!(fallen(&lines, &[("", 80)]).as_ref(), Some(&zero), "{bad:?}");
+        }
+        let moved = [
+            ("stable-service", "echo-previous"),
+            ("canary-service", "echo-stable"),
+            ("canary-weight", "0.0"),
+            ("canary-shield", "maybe"),
+        ];
+        let front = fallen(&moved, &[("", 80)]).unwrap();
+        assert_eq!(
+            front.tracks,
+            [Some("echo-previous".into()), Some("echo-stable".into())]
+        );
+        assert_eq!(front.annotations["serin.dev/canary-by-header"], "x-canary");
+        assert_eq!(front.annotations["serin.dev/stable-service"], "echo-previous");
+        // Neither the tracks nor the port can be read: they stay.
+        let lost = [("stable-service", "No_Name"), ("canary-weight", "0")];
+        assert_eq!(fallen(&lost, &[]), Some(zero));
+        for weight in ["5", "", "-0", "none"] {
+            let lines = [TRACKS[0], ("canary-weight", weight), ("canary-shield", "maybe")];
+            assert_eq!(fallen(&lines, &[("", 80)]), None, "{weight}");
+        }
+        let mistyped = [TRACKS[0], ("canary-wieght", "0")];
+        assert_eq!(fallen(&mistyped, &[("", 80)]), None, "no weight is not a plain 0");
     }
 }
