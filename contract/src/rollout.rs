@@ -29,7 +29,9 @@ pub const KEPT_DECISIONS: usize = 20;
     {"rule": "self.stable.kind == oldSelf.stable.kind && self.stable.name == oldSelf.stable.name && self.service == oldSelf.service",
      "message": "service and stable cannot be changed: delete the Rollout and make another"},
     {"rule": "!has(self.canary) || self.canary.name != self.stable.name || self.canary.kind != self.stable.kind",
-     "message": "canary and stable must be two objects"}
+     "message": "canary and stable must be two objects"},
+    {"rule": "!has(self.canary) || self.canary.name != self.stable.name + '-previous' || self.canary.kind != self.stable.kind",
+     "message": "canary must not have the name under which the old version is kept"}
 ]))]
 pub struct RolloutSpec {
     /// Service that clients call; its annotations hold the split, and its pods are the proxies.
