@@ -27,12 +27,10 @@ use std::{
     collections::BTreeMap,
     fs,
     future::Future,
+    hash::{BuildHasher, Hasher, RandomState},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::runtime::Runtime;
@@ -365,15 +363,9 @@ fn scratch() -> PathBuf {
     path
 }
 
-/// Names of namespaces are never used again: on an API server without controllers a deleted one stays for ever.
+/// Names of namespaces are never used again: on an API server without controllers a deleted one stays for ever. Chance tells
+/// them apart: two tests begin in the same microsecond, each as the same process of a namespace of its own.
 fn name() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let time = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap();
-    format!(
-        "serin-{:x}-{}",
-        time.as_micros(),
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    )
+    let chance = RandomState::new().build_hasher().finish();
+    format!("serin-{chance:016x}")
 }
