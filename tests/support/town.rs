@@ -4,6 +4,8 @@
 use cluster::harness::{Options, World, own_network};
 use serde_json::Value;
 use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
     os::unix::fs::symlink,
     path::Path,
     process::{Command, Output, Stdio},
@@ -44,6 +46,18 @@ pub fn in_town(test: &str, controller: Controller, body: impl FnOnce(&Town)) {
     });
 }
 
+/// Whether a proxy finds somebody to answer: a pod may be ready some milliseconds before its proxies have heard of it.
+fn answers(at: SocketAddr) -> bool {
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(at)?;
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: echo\r\nconnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    ask().is_ok_and(|text| text.starts_with("HTTP/1.1 200"))
+}
+
 impl Town {
     pub fn empty() -> Town {
         let mut options = Options::new(SERIN);
@@ -67,6 +81,10 @@ impl Town {
         self.phase("Idle", LIMIT);
         self.world.ready("serin.dev/proxy=echo", 2, LIMIT);
         self.world.ready("app=echo,track=stable", 3, LIMIT);
+        self.world.wait("every proxy knows stable's pods", LIMIT, || {
+            let all = self.world.addresses("echo");
+            (all.len() == 2 && all.into_iter().all(answers)).then_some(())
+        });
     }
 
     pub fn hurry(&self) {
