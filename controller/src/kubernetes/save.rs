@@ -121,6 +121,12 @@ fn holds(kind: &str, phase: Phase) -> bool {
     }
 }
 
+/// What it waits for. Figures change each second, and whoever waits needs none of them to know whom to ask.
+fn said_without_figures(status: &RolloutStatus) -> String {
+    let is_figure = |c: char| c.is_ascii_digit() || c == '.';
+    status.reason.chars().filter(|c| !is_figure(*c)).collect()
+}
+
 /// Whether a change is written at once, or may wait with the figures.
 pub(super) fn is_news(before: &RolloutStatus, now: &RolloutStatus) -> bool {
     let of = |s: &RolloutStatus| {
@@ -150,9 +156,7 @@ pub(super) fn is_news(before: &RolloutStatus, now: &RolloutStatus) -> bool {
         );
         (told, stands)
     };
-    // While it starts, the sentence is what the pods say of themselves, and holds no figures.
-    let is_still = now.phase.is_final() || now.phase == Phase::Starting;
-    of(before) != of(now) || is_still && before.reason != now.reason
+    of(before) != of(now) || said_without_figures(before) != said_without_figures(now)
 }
 
 #[cfg(test)]
@@ -210,15 +214,17 @@ mod tests {
     }
 
     #[test]
-    fn a_sentence_is_news_where_it_holds_no_figures() {
+    fn a_sentence_is_news_and_its_figures_are_not() {
         let at = |phase, reason: &str| RolloutStatus {
             phase,
             reason: reason.into(),
             ..RolloutStatus::default()
         };
-        let is_news = |phase| is_news(&at(phase, "0 of 1 pods ready"), &at(phase, "no such image"));
-        assert!(is_news(Phase::Starting) && is_news(Phase::RolledBack));
-        assert!(!is_news(Phase::Shifting));
+        for phase in [Phase::Starting, Phase::Promoting, Phase::Shifting] {
+            let now = at(phase, "0 of 1 pods ready");
+            assert!(is_news(&now, &at(phase, "no such image")));
+            assert!(!is_news(&now, &at(phase, "12 of 13 pods ready")));
+        }
     }
 
     #[test]
