@@ -181,6 +181,7 @@ impl Readers {
                 town.phase("Idle", LIMIT);
                 town.world.ready("serin.dev/proxy=echo", 2, LIMIT);
                 town.world.ready("app=echo,track=stable", 3, LIMIT);
+                town.heard();
                 self.load = Some(town.world.load("echo", Traffic::at(RATE)));
             }
             line if line.starts_with("serin deploy") => {

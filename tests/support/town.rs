@@ -81,6 +81,11 @@ impl Town {
         self.phase("Idle", LIMIT);
         self.world.ready("serin.dev/proxy=echo", 2, LIMIT);
         self.world.ready("app=echo,track=stable", 3, LIMIT);
+        self.heard();
+    }
+
+    /// Waits until every proxy has heard of stable's pods.
+    pub fn heard(&self) {
         self.world.wait("every proxy knows stable's pods", LIMIT, || {
             let all = self.world.addresses("echo");
             (all.len() == 2 && all.into_iter().all(answers)).then_some(())

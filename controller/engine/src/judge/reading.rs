@@ -153,7 +153,7 @@ fn read_page(judge: &mut Judge, stream: &mut Stream, told: &Report, terms: &Term
     while !judge.evidence.is_worse() {
         match next(stream, told, terms) {
             Some(Next::Stalled(cohorts)) => judge.stalled_second(stream, cohorts),
-            Some(Next::Whole(cohorts, age)) => judge.second(stream, cohorts, age, terms),
+            Some(Next::Whole(cohorts, age)) => judge.second(stream, cohorts, age, terms, told.page.share),
             None => return,
         }
     }
@@ -230,7 +230,7 @@ impl Age {
 
 impl Judge {
     /// One second of one stream: a tick for each cohort, of which the first carries the time.
-    fn second(&mut self, stream: &mut Stream, cohorts: &[Cohort], age: Age, terms: &Terms) {
+    fn second(&mut self, stream: &mut Stream, cohorts: &[Cohort], age: Age, terms: &Terms, in_force: f64) {
         let cursor = &mut stream.whole;
         let leads = cursor.advance(&mut self.seconds);
         if leads {
@@ -238,7 +238,10 @@ impl Judge {
             self.warm += u64::from(is_shared(cohorts));
         }
         let time = if leads { 1.0 } else { 0.0 };
-        let whole = cursor.is_at(terms.share) && cohorts.iter().all(|c| is_same(c.share, terms.share));
+        // A proxy without a request is at the weight that it tells: it may lead, and time must pass all the same.
+        let idle = cohorts.is_empty().then_some(in_force);
+        let at_weight = idle.map_or(cursor.is_at(terms.share), |share| is_same(share, terms.share));
+        let whole = at_weight && cohorts.iter().all(|c| is_same(c.share, terms.share));
         if cohorts.is_empty() {
             let closed = Closed::one(cursor.idle());
             self.whole(time, closed);
@@ -251,7 +254,7 @@ impl Judge {
         if leads {
             // A second in which the weight changed, or before which it was another, is not wholly at this weight.
             self.at_weight += u64::from(whole);
-            self.soaked += u64::from(terms.soaks && cursor.share() > 0.0);
+            self.soaked += u64::from(terms.soaks && idle.unwrap_or(cursor.share()) > 0.0);
             self.spent += u64::from(terms.spends);
         }
     }
