@@ -314,7 +314,7 @@ fn a_promotion_by_order_at_a_pause_can_be_undone() {
         assert_eq!(version(world, "server"), "v2.0.0");
         no_pods(world, "server-canary");
         alone(world, &load, "v2.0.0");
-        refused(world, &["promote", "echo"], "there is no canary");
+        refused(world, &["promote", "echo"], "it is promoted already");
         ordered(world, &["undo", "echo"]);
         let status = back(world, "v1.0.0");
         assert!(
