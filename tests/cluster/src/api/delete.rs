@@ -300,6 +300,14 @@ fn kind_of(store: &Store, resource: &Resource) -> Option<Arc<Kind>> {
         .cloned()
 }
 
+/// Deletes an object that was made for owners of which none is left: a loop may have read its list before they went.
+pub(super) fn abandoned(store: &mut Store, kind: &Kind, object: &Arc<Value>) {
+    let gone = |reference: &Value| !lives(store, object, reference);
+    if references(object).next().is_some() && references(object).all(gone) {
+        collect(store, kind, object, &Value::Null);
+    }
+}
+
 /// Deletes an object whose last living owner went; one with another owner only loses the reference.
 fn collect(store: &mut Store, kind: &Kind, object: &Arc<Value>, owner: &Value) {
     if references(object).any(|reference| &reference["uid"] != owner && lives(store, object, reference)) {

@@ -50,6 +50,7 @@ pub(super) fn created(store: &mut Store, ask: &Ask, mut object: Value) -> Result
     }
     let stored = store.put(&kind.shelf(), key, object);
     effects::after(store, kind, None, &stored);
+    super::delete::abandoned(store, kind, &stored);
     Ok((201, stored))
 }
 
