@@ -49,6 +49,13 @@ pub const MADE_FOR: &str = "made-for";
 pub const PROXY: &str = "proxy";
 /// Finalizer of a `Rollout`, with the prefix.
 pub const FINALIZER: &str = "serin.dev/restore";
+/// A proxy beside an application: its container, and the account that such a pod may have for its sake. What tells stable's
+/// pods from the canary's by these alone is no version.
+pub const SIDECAR: &str = "serin-proxy";
+/// On objects that `serin front` or `serin inject` changed: what they were before.
+pub const PLAIN: &str = "plain";
+/// On a Deployment that they changed: the Service that it was changed for.
+pub const FRONTED_BY: &str = "fronted-by";
 /// Port of a proxy pod at which signals are told, by name.
 pub const SIGNALS_PORT: &str = "signals";
 

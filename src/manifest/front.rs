@@ -2,10 +2,10 @@
 
 use super::{
     Wish,
-    made::{FOR, Fronted, LISTEN},
-    plain::{TRACK, annotate, is_changed, keep, of_deployment, of_service, proxy_label, set},
+    made::{Fronted, LISTEN},
+    plain::{TRACK, annotate, is_changed, keep, key, of_deployment, of_service, proxy_label, set},
 };
-use proxy::contract::names::PREFIX;
+use proxy::contract::names::FRONTED_BY;
 use serde_json::{Value, json};
 
 /// Changes Service and Deployment; gives what comes beside them. Nothing, where that was done before.
@@ -181,6 +181,6 @@ fn tag(objects: &mut [&mut Value], fronted: &Fronted) {
         TRACK,
         &track,
     );
-    annotate(deployment, &format!("{PREFIX}{FOR}"), &fronted.name);
+    annotate(deployment, &key(FRONTED_BY), &fronted.name);
     keep(deployment, &was);
 }

@@ -5,24 +5,17 @@ use super::{
     plain::{TRACK, proxy_label},
 };
 use proxy::contract::{
-    names::{CANARY_SERVICE, EVIDENCE_SECRET, PREFIX, STABLE_SERVICE},
+    names::{CANARY_SERVICE, EVIDENCE_SECRET, PREFIX, SIDECAR, STABLE_SERVICE},
     rollout::{GROUP, KIND, VERSION},
 };
 use serde_json::{Value, json};
 
-/// Annotation with what the object was before.
-pub const PLAIN: &str = "serin.dev/plain";
-/// Annotation of a Deployment that was changed: the Service it was changed for.
-pub const FOR: &str = "fronted-by";
-/// The sidecar.
-pub const CONTAINER: &str = "serin-proxy";
 /// Where a proxy in a pod of its own listens.
 pub const LISTEN: u16 = 8080;
 /// Where proxies tell what they have seen.
 const SIGNALS: u16 = 9901;
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 const INSTANCE: &str = "app.kubernetes.io/instance";
-const ACCOUNT: &str = "serin-proxy";
 
 /// Whether the object was made here for this Service.
 pub fn is_made_for(object: &Value, service: &str) -> bool {
@@ -65,7 +58,7 @@ impl Fronted {
             self.track("canary", &canary),
         ];
         if self.account.is_none() {
-            all.push(self.object("v1", "ServiceAccount", ACCOUNT, json!({})));
+            all.push(self.object("v1", "ServiceAccount", SIDECAR, json!({})));
         }
         all.extend([self.role(), self.binding(wish), self.rollout()]);
         all
@@ -119,7 +112,7 @@ impl Fronted {
 
     fn binding(&self, wish: &Wish) -> Value {
         let namespace = self.namespace.as_ref().unwrap_or(&wish.namespace);
-        let account = self.account.as_deref().unwrap_or(ACCOUNT);
+        let account = self.account.as_deref().unwrap_or(SIDECAR);
         let subject = json!({"kind": "ServiceAccount", "name": account, "namespace": namespace});
         let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": self.proxies()});
         let more = json!({"roleRef": role, "subjects": [subject]});
@@ -153,7 +146,7 @@ impl Fronted {
         let spread = json!({"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
             "labelSelector": {"matchLabels": label}});
         let template = json!({"metadata": {"labels": label}, "spec": {
-            "serviceAccountName": ACCOUNT,
+            "serviceAccountName": SIDECAR,
             "terminationGracePeriodSeconds": 40,
             "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
             "topologySpreadConstraints": [spread],
@@ -195,7 +188,7 @@ pub fn container(wish: &Wish, service: &str, listen: u16, local: Option<u16>) ->
         |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
     let probe = |path: &str, seconds: u32, failures: u32| json!({"httpGet": {"path": path, "port": "signals"}, "periodSeconds": seconds, "failureThreshold": failures});
     json!({
-        "name": CONTAINER,
+        "name": SIDECAR,
         "image": wish.image,
         "args": args,
         "env": [field("POD_NAMESPACE", "metadata.namespace"), field("POD_IP", "status.podIP")],

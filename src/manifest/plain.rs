@@ -1,12 +1,16 @@
 //! How the manifests were before: written down on the Service and the Deployments that are changed, so that the way back
 //! is exact.
 
-use super::made::{CONTAINER, PLAIN};
-use proxy::contract::names::{PREFIX, PROXY, RECORD_KEYS, TRAFFIC_KEYS};
+use proxy::contract::names::{FRONTED_BY, PLAIN, PREFIX, PROXY, RECORD_KEYS, SIDECAR, TRAFFIC_KEYS};
 use serde_json::{Map, Value, json};
 
 /// The label that tells the tracks apart.
 pub const TRACK: &str = "track";
+
+/// An annotation's key.
+pub fn key(name: &str) -> String {
+    format!("{PREFIX}{name}")
+}
 
 /// What a Service was before.
 pub fn of_service(service: &Value) -> Value {
@@ -30,12 +34,12 @@ pub fn of_deployment(deployment: &Value) -> Value {
 
 /// Whether the object was changed before.
 pub fn is_changed(object: &Value) -> bool {
-    !object["metadata"]["annotations"][PLAIN].is_null()
+    !object["metadata"]["annotations"][key(PLAIN)].is_null()
 }
 
 /// Writes it down.
 pub fn keep(object: &mut Value, was: &Value) {
-    annotate(object, PLAIN, &was.to_string());
+    annotate(object, &key(PLAIN), &was.to_string());
 }
 
 /// Sets an annotation.
@@ -59,12 +63,14 @@ pub fn set(parent: &mut Value, field: &str, key: &str, value: &str) {
 pub fn restore(objects: &mut [&mut Value], service: Option<&str>) -> Result<Vec<String>, String> {
     let mut found = Vec::new();
     for object in objects.iter_mut() {
-        let Some(text) = object["metadata"]["annotations"][PLAIN].as_str() else {
+        let Some(text) = object["metadata"]["annotations"][key(PLAIN)].as_str() else {
             continue;
         };
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let was: Value = serde_json::from_str(text).map_err(|e| {
-            format!("{name}: the annotation {PLAIN} is damaged ({e}); take the plain manifests from git")
+            format!(
+                "{name}: the annotation {PREFIX}{PLAIN} is damaged ({e}); take the plain manifests from git"
+            )
         })?;
         match object["kind"].as_str() {
             Some("Service") if service.is_none_or(|s| s == name) => {
@@ -80,7 +86,7 @@ pub fn restore(objects: &mut [&mut Value], service: Option<&str>) -> Result<Vec<
     }
     if found.is_empty() {
         return Err(format!(
-            "nothing here was changed by serin: no object has the annotation {PLAIN}"
+            "nothing here was changed by serin: no object has the annotation {PREFIX}{PLAIN}"
         ));
     }
     found.dedup();
@@ -89,7 +95,7 @@ pub fn restore(objects: &mut [&mut Value], service: Option<&str>) -> Result<Vec<
 
 /// The Service that a Deployment was changed for.
 fn of(deployment: &Value) -> Option<String> {
-    let key = format!("{PREFIX}{}", super::made::FOR);
+    let key = key(FRONTED_BY);
     deployment["metadata"]["annotations"][key]
         .as_str()
         .map(str::to_owned)
@@ -112,7 +118,7 @@ fn restore_deployment(deployment: &mut Value, was: &Value) {
     put(pod, "serviceAccountName", &was["account"]);
     put(pod, "automountServiceAccountToken", &was["automount"]);
     if let Some(containers) = pod["containers"].as_array_mut() {
-        containers.retain(|c| c["name"] != CONTAINER);
+        containers.retain(|c| c["name"] != SIDECAR);
     }
     restore_annotations(deployment, &was["annotations"]);
 }
@@ -124,14 +130,9 @@ fn restore_annotations(object: &mut Value, was: &Value) {
     let Some(now) = object["metadata"]["annotations"].as_object_mut() else {
         return;
     };
-    let ours: Vec<String> = TRAFFIC_KEYS
-        .iter()
-        .chain(&RECORD_KEYS)
-        .map(|k| format!("{PREFIX}{k}"))
-        .collect();
-    now.retain(|key, _| {
-        key != PLAIN && !key.ends_with(super::made::FOR) && (before.contains_key(key) || !ours.contains(key))
-    });
+    let ours: Vec<String> = TRAFFIC_KEYS.iter().chain(&RECORD_KEYS).map(|k| key(k)).collect();
+    let records = [key(PLAIN), key(FRONTED_BY)];
+    now.retain(|key, _| !records.contains(key) && (before.contains_key(key) || !ours.contains(key)));
     for (key, value) in before {
         now.insert(key.clone(), value.clone());
     }

@@ -3,10 +3,10 @@
 use super::{
     Wish,
     front::{dress, fronted, has, service},
-    made::{FOR, Fronted, container},
-    plain::{TRACK, annotate, is_changed, keep, of_deployment, of_service, proxy_label, set},
+    made::{Fronted, container},
+    plain::{TRACK, annotate, is_changed, keep, key, of_deployment, of_service, proxy_label, set},
 };
-use proxy::contract::names::PREFIX;
+use proxy::contract::names::{FRONTED_BY, SIDECAR};
 use serde_json::{Value, json};
 
 /// First port that is tried for the proxy.
@@ -101,7 +101,7 @@ fn add(deployment: &mut Value, service: &str, container: Value, track: Option<St
     }
     let pod = &mut template["spec"];
     if pod["serviceAccountName"].is_null() {
-        pod["serviceAccountName"] = "serin-proxy".into();
+        pod["serviceAccountName"] = SIDECAR.into();
     }
     if pod["automountServiceAccountToken"] == false {
         pod["automountServiceAccountToken"] = true.into();
@@ -109,7 +109,7 @@ fn add(deployment: &mut Value, service: &str, container: Value, track: Option<St
     if let Some(containers) = pod["containers"].as_array_mut() {
         containers.push(container);
     }
-    annotate(deployment, &format!("{PREFIX}{FOR}"), service);
+    annotate(deployment, &key(FRONTED_BY), service);
     keep(deployment, &was);
 }
 

@@ -21,9 +21,7 @@ type Reply = (Stage, Result<(), String>);
 pub(crate) fn obey(desk: &mut Desk, stage: Stage, order: &Order) -> Stage {
     let is_back = matches!(order.command, Command::Undo | Command::Abort) && stage.run().is_some();
     // After the copy stable and the canary are one version, and the release is still under way.
-    let copied = stage
-        .run()
-        .is_some_and(|r| desk.plan.handover != Handover::Weight && desk.plan.stable.hash == r.release);
+    let copied = stage.run().is_some_and(|r| stages::is_copied(desk, r));
     let (stage, answer) = if desk.plan.release().is_none() && !is_back && !copied {
         refuse(stage, "there is no canary")
     } else if desk.fell && order.command != Command::Abort {
@@ -145,8 +143,7 @@ fn retry(desk: &mut Desk, stage: Stage, order: &Order) -> Reply {
 
 /// In a cluster the way back after a promotion leads over the kept template.
 fn has_way_back(desk: &Desk, run: &Run) -> bool {
-    let is_there = desk.plan.stable.hash == run.release;
-    desk.plan.handover == Handover::Weight || is_there && stages::is_kept(desk, run)
+    desk.plan.handover == Handover::Weight || stages::is_copied(desk, run) && stages::is_kept(desk, run)
 }
 
 /// Back to the version before. After a promotion that is the previous workload, if it still holds the old template.

@@ -62,8 +62,7 @@ enum Kept {
 
 /// `None`: the rules of every place hold.
 fn in_cluster(desk: &Desk, stage: &Stage, run: &Run) -> Option<Kept> {
-    let (stable, next) = (&desk.plan.stable.hash, desk.plan.release());
-    let copied = *stable == run.release;
+    let (copied, next) = (stages::is_copied(desk, run), desk.plan.release());
     match stage {
         Stage::RollingBack(..) => Some(Kept::AsItIs),
         // Stable holds the new version: a canary that changes now waits for the end of this release.

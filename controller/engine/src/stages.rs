@@ -7,7 +7,7 @@ mod start;
 mod trial;
 
 pub(crate) use back::roll_back;
-pub(crate) use handover::{is_kept, is_mixed};
+pub(crate) use handover::{is_copied, is_kept, is_mixed};
 pub(crate) use start::begin;
 
 use crate::{

@@ -3,7 +3,7 @@
 //! Templates are JSON here and not typed: a field of a newer cluster must survive a copy. Both sides come from the API
 //! server, so its defaults stand in both and make no difference.
 
-use contract::{annotations::fnv1a, policy::Behind};
+use contract::{annotations::fnv1a, names::SIDECAR, policy::Behind};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,8 +16,6 @@ const VERSION: &str = "version";
 const APP_VERSION: &str = "app.kubernetes.io/version";
 /// Written by the controller of Deployments.
 const TEMPLATE_HASH: &str = "pod-template-hash";
-/// The proxy's container in a pod of the application, and the account that such a pod may have for its sake.
-const SIDECAR: &str = "serin-proxy";
 /// Suffix of our label that tells copies from their originals.
 const TRACK: &str = "track";
 /// Suffix of the node selector that no node satisfies: a DaemonSet has no replicas to take away.

@@ -160,13 +160,7 @@ pub(super) fn returning(desk: &mut Desk, run: Run, mut way: Return) -> Stage {
         way.since = desk.seen.now;
     }
     let home = is_home(desk);
-    let switched = desk
-        .seen
-        .table
-        .as_ref()
-        .is_some_and(|t| t.tracks == Tracks::Usual);
-    let waited = switched && desk.seen.now - way.since >= PATIENCE;
-    if !(home || waited) {
+    if !(home || has_waited(desk, &way)) {
         desk.say(way.reason.clone());
         return Stage::RollingBack(run, way);
     }
@@ -212,12 +206,7 @@ fn restore(desk: &mut Desk, run: Run, way: Return, seen: &Workloads) -> Stage {
         }
     }
     desk.lead(Tracks::Previous);
-    let switched = desk
-        .seen
-        .table
-        .as_ref()
-        .is_some_and(|t| t.tracks == Tracks::Previous);
-    if is_home(desk) || switched && desk.seen.now - way.since >= PATIENCE {
+    if is_home(desk) || has_waited(desk, &way) {
         desk.act(Action::Hand(Hand::Restore));
     }
     desk.say(format!(
@@ -236,6 +225,12 @@ fn is_home(desk: &Desk) -> bool {
     desk.seen.table.as_ref().is_some_and(taken) && telemetry::is_home(desk.seen)
 }
 
+/// Whether proxies have had their time since the tracks in the table are the wanted ones.
+fn has_waited(desk: &Desk, way: &Return) -> bool {
+    let switched = |t: &Table| t.tracks == desk.ledger.tracks;
+    desk.seen.table.as_ref().is_some_and(switched) && desk.seen.now - way.since >= PATIENCE
+}
+
 /// Whether the old version of this run is kept: then it was us who put the new one into stable.
 pub(crate) fn is_kept(desk: &Desk, run: &Run) -> bool {
     let kept = |w: &Workloads| w.previous.as_ref().is_some_and(|p| p.hash == run.stable);
@@ -248,9 +243,13 @@ fn returned(desk: &mut Desk, run: Run, way: &Return, proof: &str) -> Stage {
     Stage::RolledBack(run)
 }
 
+/// Whether stable holds the new version of this run.
+pub(crate) fn is_copied(desk: &Desk, run: &Run) -> bool {
+    desk.plan.handover != Handover::Weight && desk.plan.stable.hash == run.release
+}
+
 /// Whether stable is becoming the new version, so that its counts are a mix of two.
 pub(crate) fn is_mixed(desk: &Desk, stage: &Stage) -> bool {
-    let copied = |t: &Trial| desk.plan.stable.hash == t.run.release;
     let usual = desk.ledger.tracks == Tracks::Usual || matches!(stage, Stage::Promoting(..));
-    desk.plan.handover != Handover::Weight && usual && stage.trial().is_some_and(copied)
+    usual && stage.trial().is_some_and(|t| is_copied(desk, &t.run))
 }

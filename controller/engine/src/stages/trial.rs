@@ -3,7 +3,9 @@
 use crate::{
     checks,
     desk::Desk,
-    gates, overrule,
+    gates,
+    observation::Tracks,
+    overrule,
     plan::Handover,
     state::{Cause, Pause, Run, Stage, Takeover, Trial},
     step::{Action, Hand},
@@ -47,15 +49,9 @@ pub(super) fn first(desk: &mut Desk, run: Run) -> Stage {
 
 /// Shifting and Holding: promote, end undecided, hold, or raise; in this order.
 pub(super) fn go_on(desk: &mut Desk, trial: Trial, held: Option<Cause>) -> Stage {
-    let stage = Stage::Shifting(trial);
-    if super::is_mixed(desk, &stage)
-        && let Stage::Shifting(trial) = stage
-    {
+    if super::is_copied(desk, &trial.run) && desk.ledger.tracks == Tracks::Usual {
         return finish_copy(desk, trial);
     }
-    let Stage::Shifting(trial) = stage else {
-        return stage;
-    };
     let cause = cause(desk, &trial, held);
     if cause.is_none() && is_promotable(desk, &trial) {
         return promote(desk, trial);
