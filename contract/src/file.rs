@@ -2,6 +2,17 @@
 //!
 //! Only the shape stands here. The proxy reads and watches the file; the controller gets its part through the binary.
 
+mod access_log;
+mod limits;
+mod resilience;
+mod tls;
+mod tracing;
+
+pub use self::{
+    access_log::AccessLogEntry, limits::LimitsEntry, resilience::ResilienceEntry, tls::TlsEntry,
+    tracing::TracingEntry,
+};
+
 use crate::{Span, annotations::Annotations, policy::Policy, routes::Backends};
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +59,14 @@ pub struct ProxyEntry {
     pub max_connections: usize,
     /// Whether clients may ask with `x-serin-debug` which track served and why.
     pub debug_headers: bool,
+    /// TLS and the PROXY protocol in front.
+    pub tls: TlsEntry,
+    /// What one client may ask for, and what all of them together.
+    pub limits: LimitsEntry,
+    /// The log of requests.
+    pub access_log: AccessLogEntry,
+    /// Export of spans.
+    pub tracing: TracingEntry,
 }
 
 impl Default for ProxyEntry {
@@ -65,6 +84,10 @@ impl Default for ProxyEntry {
             drain_deadline: Span::seconds(30),
             max_connections: 10_000,
             debug_headers: false,
+            tls: TlsEntry::default(),
+            limits: LimitsEntry::default(),
+            access_log: AccessLogEntry::default(),
+            tracing: TracingEntry::default(),
         }
     }
 }
@@ -99,6 +122,8 @@ pub struct ServiceEntry {
     pub canary: Backends,
     /// The same keys as on a Kubernetes Service.
     pub annotations: Annotations,
+    /// How its endpoints are chosen, limited, checked and tried again.
+    pub resilience: ResilienceEntry,
     /// How the canary is released; `serin proxy` alone ignores it.
     pub rollout: Policy,
 }

@@ -1,13 +1,16 @@
 //! Listeners and limits: from the words of the file to sockets and durations, with every fault at once.
 
-use contract::{Fault, file::ProxyEntry};
+use contract::{
+    Fault,
+    file::{AccessLogEntry, LimitsEntry, ProxyEntry, TlsEntry, TracingEntry},
+};
 use std::{net::SocketAddr, path::Path, thread::available_parallelism, time::Duration};
 
 /// Most workers that may be asked for: each holds a ring of evidence for each service.
 pub const MAX_WORKERS: usize = 256;
 
 /// What the data plane runs with, from start to end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Where clients connect.
     pub listen: SocketAddr,
@@ -33,6 +36,14 @@ pub struct Settings {
     pub max_connections: usize,
     /// Whether clients may ask which track served.
     pub debug_headers: bool,
+    /// TLS and the PROXY protocol in front.
+    pub tls: TlsEntry,
+    /// What clients may ask for.
+    pub limits: LimitsEntry,
+    /// The log of requests.
+    pub access_log: AccessLogEntry,
+    /// Export of spans.
+    pub tracing: TracingEntry,
 }
 
 impl Settings {
@@ -79,6 +90,10 @@ impl Settings {
             drain_deadline: entry.drain_deadline.duration(),
             max_connections: entry.max_connections,
             debug_headers: entry.debug_headers,
+            tls: entry.tls.clone(),
+            limits: entry.limits.clone(),
+            access_log: entry.access_log.clone(),
+            tracing: entry.tracing.clone(),
         }
     }
 }

@@ -1,28 +1,18 @@
 //! One request, from its head to the head of its answer. Read this first: it is the whole way in order.
 
 use crate::{
-    balance,
     choose::{self, Choice, choose},
     error::Failure,
     front::Peer,
-    headers::{self, Journey},
-    meter,
-    pool::{Busy, Lease},
+    headers, meter,
     record::Record,
-    stream::{Answer, Download, Flow},
-    upstream::{Sending, Upload, Wait, poll_head},
-    wire::{body::Framing, lines::Lines, name::Name, request::Method, request::Request, response::Head},
+    stream::{Answer, Download},
+    upstream::Upload,
+    wire::{body::Framing, lines::Lines, name::Name, request::Request},
     worker::{Lane, Lot, Worker},
 };
 use contract::names::{HEADER_DEBUG, HEADER_ERROR, HEADER_REASON, HEADER_TRACK, Reason, Track};
-use std::{
-    future::{Future, poll_fn},
-    net::SocketAddr,
-    pin::pin,
-    rc::Rc,
-    task::Poll,
-    time::Instant,
-};
+use std::{net::SocketAddr, rc::Rc, time::Instant};
 
 /// What is decided about a request before anything is sent.
 #[derive(Clone, Copy, Debug)]
@@ -144,14 +134,14 @@ pub fn refusal<U>(failure: Failure, closes: bool) -> Answer<U> {
 }
 
 /// One request with a plan.
-struct Trip<'a> {
-    worker: &'a Rc<Worker>,
-    lane: &'a Rc<Lane>,
-    request: &'a Request,
-    peer: &'a Peer,
-    start: Instant,
+pub(crate) struct Trip<'a> {
+    pub worker: &'a Rc<Worker>,
+    pub lane: &'a Rc<Lane>,
+    pub request: &'a Request,
+    pub peer: &'a Peer,
+    pub start: Instant,
     /// The bucket of its user, if users are split.
-    bucket: Option<u64>,
+    pub bucket: Option<u64>,
 }
 
 /// What may be tried after a failed attempt.
@@ -164,10 +154,10 @@ enum Again {
 }
 
 /// What is known after an attempt that failed.
-struct Failed {
-    failure: Failure,
+pub(crate) struct Failed {
+    pub failure: Failure,
     /// Where it was tried.
-    at: Option<SocketAddr>,
+    pub at: Option<SocketAddr>,
 }
 
 impl Trip<'_> {
@@ -221,111 +211,6 @@ impl Trip<'_> {
         let safe = failure.is_before_sending() || failure.is_early() && self.request.is_replay_safe();
         let may = self.lane.route.shield && !plan.opted && self.lane.route.has(Track::Stable);
         (plan.track == Track::Canary && may && safe).then_some((Track::Stable, Reason::Shield))
-    }
-
-    fn sending(&self) -> Sending {
-        let random = || self.worker.random();
-        let journey = Journey {
-            peer: self.peer,
-            via: &self.worker.shared.via,
-            random: [random(), random(), random()],
-        };
-        Sending::new(self.request.framing, |out| {
-            headers::request(self.request, &journey, out)
-        })
-    }
-
-    /// One attempt at the record's track.
-    async fn attempt<U: Upload>(
-        &self,
-        record: &mut Record,
-        avoid: Option<SocketAddr>,
-        sending: &mut Sending,
-        upload: &mut U,
-    ) -> Result<(Head, Lease), Failed> {
-        let endpoints = self.lane.endpoints(record.track());
-        let Some(endpoint) = balance::pick(endpoints, avoid, || self.worker.random()) else {
-            return Err(Failed {
-                failure: Failure::NoEndpoints,
-                at: None,
-            });
-        };
-        record.goes_to(endpoint, self.bucket);
-        let at = Some(endpoint.address);
-        let failed = |failure| Failed { failure, at };
-        let mut lease = match endpoint.occupy().reuse() {
-            Ok(lease) => lease,
-            Err(busy) => self.connect(busy, record, upload).await.map_err(failed)?,
-        };
-        let wait = Wait {
-            to_head: self.request.method == Method::Head,
-            patience: self.worker.settings.request_timeout,
-        };
-        let head = poll_fn(|cx| poll_head(&mut lease, sending, upload, &wait, cx)).await;
-        // A connection that its backend closed while it lay idle: nobody's failure, and once more on a fresh one.
-        if lease.reused && head.as_ref().err() == Some(&Failure::Reset) && self.request.is_replay_safe() {
-            let fresh = lease.endpoint().occupy();
-            lease = self.connect(fresh, record, upload).await.map_err(failed)?;
-            sending.rewind();
-            let head = poll_fn(|cx| poll_head(&mut lease, sending, upload, &wait, cx)).await;
-            return head.map(|h| (h, lease)).map_err(failed);
-        }
-        head.map(|h| (h, lease)).map_err(failed)
-    }
-
-    /// A new connection, within its time.
-    async fn connect<U: Upload>(
-        &self,
-        busy: Busy,
-        record: &mut Record,
-        upload: &mut U,
-    ) -> Result<Lease, Failure> {
-        let begun = Instant::now();
-        let endpoint = Rc::clone(busy.endpoint());
-        upload.alarm().set(self.worker.settings.connect_timeout);
-        let mut connecting = pin!(busy.connect());
-        let outcome = poll_fn(|cx| {
-            if let Poll::Ready(made) = connecting.as_mut().poll(cx) {
-                return Poll::Ready(made.map_err(|_| Failure::Refused));
-            }
-            if upload.alarm().rings(cx) {
-                return Poll::Ready(Err(Failure::ConnectTimeout));
-            }
-            if upload.poll_gone(cx).is_ready() {
-                return Poll::Ready(Err(Failure::Cancelled));
-            }
-            Poll::Pending
-        })
-        .await;
-        if outcome.as_ref().err() == Some(&Failure::ConnectTimeout) {
-            Busy::timed_out(&endpoint);
-        }
-        upload.alarm().set(self.worker.settings.request_timeout);
-        // Who gives up while connecting has waited all the same: that age is no connection's fault to be taken off.
-        if outcome.as_ref().err() != Some(&Failure::Cancelled) {
-            record.connected(begun.elapsed());
-        }
-        outcome
-    }
-
-    fn answer<U: Upload>(
-        &self,
-        head: Head,
-        lease: Lease,
-        sending: Sending,
-        upload: U,
-        record: Record,
-    ) -> Answer<U> {
-        let idle = self.worker.settings.stream_idle_timeout;
-        let flow = Flow::new(&head, lease, sending, upload, record, idle);
-        Answer {
-            status: head.status,
-            lines: head.lines,
-            framing: head.framing,
-            extra: Vec::new(),
-            body: Download::Flow(flow),
-            closes: false,
-        }
     }
 
     /// Says who served and why: to who may ask, and to who asked for a track that was empty.

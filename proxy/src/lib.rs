@@ -8,11 +8,13 @@
 //! a side, and only a backend's failure is charged to a track; only first attempts are evidence.
 
 pub mod admin;
+pub mod attempt;
 pub mod balance;
 pub mod choose;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod dial;
 pub mod door;
 pub mod entropy;
 pub mod error;
@@ -32,6 +34,7 @@ pub mod server;
 pub mod service;
 pub mod shared;
 pub mod signals;
+pub mod socket;
 pub mod source;
 pub mod strata;
 pub mod stream;

@@ -167,7 +167,7 @@ fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
     tokio::task::spawn_local(async move {
         let _guest = guest;
         if stream.set_nodelay(true).is_ok() {
-            front::serve(worker, stream, peer.ip()).await;
+            front::serve(worker, crate::socket::Socket::Plain(stream), peer.ip()).await;
         }
     });
 }

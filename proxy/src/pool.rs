@@ -1,6 +1,10 @@
 //! The endpoints of a track on one worker: idle connections, load, and whether they can be reached.
 
-use crate::evidence::pods::{Lap, Pod};
+use crate::{
+    dial,
+    evidence::pods::{Lap, Pod},
+    socket::Socket,
+};
 use bytes::Bytes;
 use std::{
     cell::{Cell, RefCell},
@@ -39,7 +43,7 @@ pub struct Endpoint {
 
 #[derive(Debug)]
 struct Idle {
-    stream: TcpStream,
+    stream: Socket,
     since: Instant,
 }
 
@@ -47,7 +51,7 @@ struct Idle {
 #[derive(Debug)]
 pub struct Lease {
     /// The socket.
-    pub stream: TcpStream,
+    pub stream: Socket,
     /// What was read and belongs to the next part of the answer.
     pub rest: Bytes,
     /// Whether it has served a request before.
@@ -140,7 +144,7 @@ impl Busy {
             let Some(idle) = self.0.idle.borrow_mut().pop() else {
                 return Err(self);
             };
-            if is_quiet(&idle.stream) {
+            if is_quiet(idle.stream.tcp()) {
                 return Ok(Lease {
                     stream: idle.stream,
                     rest: Bytes::new(),
@@ -156,9 +160,8 @@ impl Busy {
     /// # Errors
     /// Those of the socket.
     pub async fn connect(self) -> io::Result<Lease> {
-        match TcpStream::connect(self.0.address).await {
+        match dial::dial(&self.0).await {
             Ok(stream) => {
-                stream.set_nodelay(true)?;
                 self.0.recovered();
                 Ok(Lease {
                     stream,

@@ -8,6 +8,7 @@ use crate::{
     front::Peer,
     handle::{handle, refusal},
     headers, meter,
+    socket::{Half, Socket},
     stream::{Answer, Download},
     upstream::{Piece, Upload, last_chunk},
     wire::{
@@ -22,14 +23,11 @@ use crate::{
 use bytes::{Buf, Bytes};
 use http::StatusCode;
 use std::{
+    cell::RefCell,
     future::poll_fn,
     rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
-};
-use tokio::net::{
-    TcpStream,
-    tcp::{ReadHalf, WriteHalf},
 };
 
 /// How long a connection may lie idle between two requests.
@@ -40,7 +38,7 @@ const LINGER_SIZE: usize = 1024 * 1024;
 
 /// The reading side of a connection.
 struct Inlet<'a> {
-    read: ReadHalf<'a>,
+    read: Half<'a>,
     /// Read and not yet used.
     rest: Bytes,
     alarm: Alarm,
@@ -75,10 +73,11 @@ enum Next {
 }
 
 /// Serves a connection to its end.
-pub async fn serve(worker: &Rc<Worker>, mut stream: TcpStream, peer: &Peer, first: Bytes, alarm: Alarm) {
-    let (read, mut write) = stream.split();
+pub async fn serve(worker: &Rc<Worker>, stream: Socket, peer: &Peer, first: Bytes, alarm: Alarm) {
+    let socket = RefCell::new(stream);
+    let mut write = Half(&socket);
     let mut inlet = Inlet {
-        read,
+        read: Half(&socket),
         rest: first,
         alarm,
     };
@@ -95,7 +94,7 @@ pub async fn serve(worker: &Rc<Worker>, mut stream: TcpStream, peer: &Peer, firs
     match next {
         Next::Linger => inlet.linger(&mut write).await,
         // A reset tells the client that the answer is not whole, whatever its framing.
-        Next::Break => drop(stream.set_zero_linger()),
+        Next::Break => drop(socket.borrow().tcp().set_zero_linger()),
         _ => {}
     }
 }
@@ -104,7 +103,7 @@ pub async fn serve(worker: &Rc<Worker>, mut stream: TcpStream, peer: &Peer, firs
 async fn exchange(
     worker: &Rc<Worker>,
     inlet: &mut Inlet<'_>,
-    write: &mut WriteHalf<'_>,
+    write: &mut Half<'_>,
     request: &Request,
     peer: &Peer,
 ) -> Next {
@@ -120,7 +119,7 @@ async fn exchange(
 }
 
 /// Tells a client that waits for it to send its body.
-async fn interim(write: &mut WriteHalf<'_>) -> Result<(), Failure> {
+async fn interim(write: &mut Half<'_>) -> Result<(), Failure> {
     let mut out = Outbox::default();
     out.text().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
     poll_fn(|cx| out.poll_flush(write, cx))
@@ -129,7 +128,7 @@ async fn interim(write: &mut WriteHalf<'_>) -> Result<(), Failure> {
 }
 
 /// Answers what is no request.
-async fn reject(worker: &Worker, inlet: &mut Inlet<'_>, write: &mut WriteHalf<'_>, failure: Failure) -> Next {
+async fn reject(worker: &Worker, inlet: &mut Inlet<'_>, write: &mut Half<'_>, failure: Failure) -> Next {
     meter::add_shared(&worker.shared.strays[failure.index()]);
     inlet.alarm.set(LINGER);
     let answer: Answer<Body<'_, '_>> = refusal(failure, true);
@@ -154,7 +153,7 @@ async fn reject(worker: &Worker, inlet: &mut Inlet<'_>, write: &mut WriteHalf<'_
 /// Sends an answer.
 async fn respond(
     worker: &Worker,
-    write: &mut WriteHalf<'_>,
+    write: &mut Half<'_>,
     request: &Request,
     mut answer: Answer<Body<'_, '_>>,
 ) -> Next {
@@ -199,7 +198,7 @@ impl Writing {
     fn poll(
         &mut self,
         body: &mut Download<Body<'_, '_>>,
-        write: &mut WriteHalf<'_>,
+        write: &mut Half<'_>,
         idle: Duration,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Failure>> {
@@ -378,7 +377,7 @@ impl Inlet<'_> {
 
     /// Ends our side, and reads what the client still sends: closing at once would reset the connection, and the
     /// client might never see the answer.
-    async fn linger(&mut self, write: &mut WriteHalf<'_>) {
+    async fn linger(&mut self, write: &mut Half<'_>) {
         self.alarm.set(LINGER);
         self.rest = Bytes::new();
         if tokio::io::AsyncWriteExt::shutdown(write).await.is_err() {

@@ -6,6 +6,7 @@ use crate::{
     front::Peer,
     handle::{handle, refusal},
     headers, meter,
+    socket::Socket,
     stream::{Answer, Download},
     upstream::{Piece, Upload},
     wire::{
@@ -33,10 +34,7 @@ use std::{
     rc::Rc,
     task::{Context, Poll, ready},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Requests at once on one connection.
 const STREAMS: u32 = 100;
@@ -59,7 +57,7 @@ where
 }
 
 /// Serves a connection to its end.
-pub async fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: Rc<Peer>, first: Bytes, alarm: Alarm) {
+pub async fn serve(worker: &Rc<Worker>, stream: Socket, peer: Rc<Peer>, first: Bytes, alarm: Alarm) {
     alarm.clear();
     let service = service_fn(|r: http::Request<Incoming>| {
         let (worker, peer) = (Rc::clone(worker), Rc::clone(&peer));
@@ -351,7 +349,7 @@ impl Body for Outcome {
 /// A socket whose first octets were read already.
 struct Prefixed {
     first: Bytes,
-    stream: TcpStream,
+    stream: Socket,
 }
 
 impl AsyncRead for Prefixed {
@@ -386,8 +384,8 @@ impl AsyncWrite for Prefixed {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

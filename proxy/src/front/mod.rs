@@ -3,10 +3,9 @@
 pub mod h1;
 pub mod h2;
 
-use crate::{clock::Alarm, wire::reader, worker::Worker};
+use crate::{clock::Alarm, socket::Socket, wire::reader, worker::Worker};
 use bytes::Bytes;
 use std::{future::poll_fn, io::Write, net::IpAddr, rc::Rc, task::Poll};
-use tokio::net::TcpStream;
 
 /// What an HTTP/2 client sends first (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -43,7 +42,7 @@ impl Peer {
 }
 
 /// Serves one client connection to its end.
-pub async fn serve(worker: Rc<Worker>, mut stream: TcpStream, peer: IpAddr) {
+pub async fn serve(worker: Rc<Worker>, mut stream: Socket, peer: IpAddr) {
     let peer = Peer::new(peer);
     let alarm = worker.clock.alarm();
     alarm.set(worker.settings.header_timeout);
@@ -58,7 +57,7 @@ pub async fn serve(worker: Rc<Worker>, mut stream: TcpStream, peer: IpAddr) {
 }
 
 /// The first octets: enough of them to know the protocol. `None` when the client goes or takes too long.
-async fn first(worker: &Worker, stream: &mut TcpStream, alarm: &Alarm) -> Option<Bytes> {
+async fn first(worker: &Worker, stream: &mut Socket, alarm: &Alarm) -> Option<Bytes> {
     let mut first = Bytes::new();
     while first.is_empty() || first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
         let more = poll_fn(|cx| {

@@ -1,0 +1,128 @@
+//! One attempt at one endpoint: a connection, the request out, the head of its answer in.
+
+use crate::{
+    balance,
+    error::Failure,
+    handle::{Failed, Trip},
+    headers::{self, Journey},
+    pool::{Busy, Lease},
+    record::Record,
+    stream::{Answer, Download, Flow},
+    upstream::{Sending, Upload, Wait, poll_head},
+    wire::{request::Method, response::Head},
+};
+use std::{
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::Instant,
+};
+
+impl Trip<'_> {
+    pub(crate) fn sending(&self) -> Sending {
+        let random = || self.worker.random();
+        let journey = Journey {
+            peer: self.peer,
+            via: &self.worker.shared.via,
+            random: [random(), random(), random()],
+        };
+        Sending::new(self.request.framing, |out| {
+            headers::request(self.request, &journey, out)
+        })
+    }
+
+    /// One attempt at the record's track.
+    pub(crate) async fn attempt<U: Upload>(
+        &self,
+        record: &mut Record,
+        avoid: Option<SocketAddr>,
+        sending: &mut Sending,
+        upload: &mut U,
+    ) -> Result<(Head, Lease), Failed> {
+        let endpoints = self.lane.endpoints(record.track());
+        let Some(endpoint) = balance::pick(endpoints, avoid, || self.worker.random()) else {
+            return Err(Failed {
+                failure: Failure::NoEndpoints,
+                at: None,
+            });
+        };
+        record.goes_to(endpoint, self.bucket);
+        let at = Some(endpoint.address);
+        let failed = |failure| Failed { failure, at };
+        let mut lease = match endpoint.occupy().reuse() {
+            Ok(lease) => lease,
+            Err(busy) => self.connect(busy, record, upload).await.map_err(failed)?,
+        };
+        let wait = Wait {
+            to_head: self.request.method == Method::Head,
+            patience: self.worker.settings.request_timeout,
+        };
+        let head = poll_fn(|cx| poll_head(&mut lease, sending, upload, &wait, cx)).await;
+        // A connection that its backend closed while it lay idle: nobody's failure, and once more on a fresh one.
+        if lease.reused && head.as_ref().err() == Some(&Failure::Reset) && self.request.is_replay_safe() {
+            let fresh = lease.endpoint().occupy();
+            lease = self.connect(fresh, record, upload).await.map_err(failed)?;
+            sending.rewind();
+            let head = poll_fn(|cx| poll_head(&mut lease, sending, upload, &wait, cx)).await;
+            return head.map(|h| (h, lease)).map_err(failed);
+        }
+        head.map(|h| (h, lease)).map_err(failed)
+    }
+
+    /// A new connection, within its time.
+    async fn connect<U: Upload>(
+        &self,
+        busy: Busy,
+        record: &mut Record,
+        upload: &mut U,
+    ) -> Result<Lease, Failure> {
+        let begun = Instant::now();
+        let endpoint = Rc::clone(busy.endpoint());
+        upload.alarm().set(self.worker.settings.connect_timeout);
+        let mut connecting = pin!(busy.connect());
+        let outcome = poll_fn(|cx| {
+            if let Poll::Ready(made) = connecting.as_mut().poll(cx) {
+                return Poll::Ready(made.map_err(|_| Failure::Refused));
+            }
+            if upload.alarm().rings(cx) {
+                return Poll::Ready(Err(Failure::ConnectTimeout));
+            }
+            if upload.poll_gone(cx).is_ready() {
+                return Poll::Ready(Err(Failure::Cancelled));
+            }
+            Poll::Pending
+        })
+        .await;
+        if outcome.as_ref().err() == Some(&Failure::ConnectTimeout) {
+            Busy::timed_out(&endpoint);
+        }
+        upload.alarm().set(self.worker.settings.request_timeout);
+        // Who gives up while connecting has waited all the same: that age is no connection's fault to be taken off.
+        if outcome.as_ref().err() != Some(&Failure::Cancelled) {
+            record.connected(begun.elapsed());
+        }
+        outcome
+    }
+
+    pub(crate) fn answer<U: Upload>(
+        &self,
+        head: Head,
+        lease: Lease,
+        sending: Sending,
+        upload: U,
+        record: Record,
+    ) -> Answer<U> {
+        let idle = self.worker.settings.stream_idle_timeout;
+        let flow = Flow::new(&head, lease, sending, upload, record, idle);
+        Answer {
+            status: head.status,
+            lines: head.lines,
+            framing: head.framing,
+            extra: Vec::new(),
+            body: Download::Flow(flow),
+            closes: false,
+        }
+    }
+}
