@@ -27,14 +27,16 @@ use std::{
     future::poll_fn,
     rc::Rc,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How long a connection may lie idle between two requests.
 const IDLE: Duration = Duration::from_secs(3600);
-/// How long, and how much, is read after a connection was given up, so that the client can read why.
+/// How long a client may be silent, and how long it may go on sending, after a connection was given up. Until then it
+/// is read, however much comes: closing with something unread resets the connection, and an answer that still lies in
+/// the client's buffers would be lost with it.
 const LINGER: Duration = Duration::from_secs(2);
-const LINGER_SIZE: usize = 1024 * 1024;
+const LINGER_LONGEST: Duration = Duration::from_secs(30);
 
 /// The reading side of a connection.
 struct Inlet<'a> {
@@ -383,17 +385,17 @@ impl Inlet<'_> {
         if tokio::io::AsyncWriteExt::shutdown(write).await.is_err() {
             return;
         }
-        let mut read = 0;
-        while read < LINGER_SIZE {
+        let begun = Instant::now();
+        while begun.elapsed() < LINGER_LONGEST {
             let more = poll_fn(|cx| match reader::poll_read(&mut self.read, cx) {
                 Poll::Ready(more) => Poll::Ready(more.map_or(0, |m| m.len())),
                 Poll::Pending if self.alarm.rings(cx) => Poll::Ready(0),
                 Poll::Pending => Poll::Pending,
             });
-            match more.await {
-                0 => return,
-                n => read += n,
+            if more.await == 0 {
+                return;
             }
+            self.alarm.set(LINGER);
         }
     }
 }
