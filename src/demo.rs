@@ -118,6 +118,7 @@ impl Stage {
         file.service[0].canary = Backends {
             version: CANARY.into(),
             endpoints: vec![self.canary.to_string()],
+            ..Backends::default()
         };
         let reload = async {
             self.planes
@@ -184,6 +185,7 @@ fn file(stable: SocketAddr) -> File {
         stable: Backends {
             version: STABLE.into(),
             endpoints: vec![stable.to_string()],
+            ..Backends::default()
         },
         rollout: Policy {
             pacing: Pacing {

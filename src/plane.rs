@@ -7,7 +7,7 @@ use crate::{
 };
 use proxy::{
     Cluster, Options,
-    contract::{admin::TOKEN_FILE, file::ProxyEntry, names},
+    contract::{admin::TOKEN_FILE, file::ProxyEntry, names, routes::BackendTls},
     source::file::{self, Loaded},
 };
 use std::{
@@ -78,6 +78,7 @@ fn of_cluster(service: &str, args: &ProxyArgs) -> Result<Options, Failure> {
         local: given.local,
         pod: given.pod_ip,
         cache: args.cache.clone(),
+        tls: BackendTls::default(),
         proxy: entry(given),
     });
     options.prefix = prefix;

@@ -9,7 +9,10 @@ mod tls;
 mod tracing;
 
 pub use self::{
-    access_log::AccessLogEntry, limits::LimitsEntry, resilience::ResilienceEntry, tls::TlsEntry,
+    access_log::AccessLogEntry,
+    limits::LimitsEntry,
+    resilience::ResilienceEntry,
+    tls::{CertificateEntry, ClientAuth, ProxyProtocol, TlsEntry, TlsVersion},
     tracing::TracingEntry,
 };
 
@@ -35,7 +38,7 @@ pub struct File {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct ProxyEntry {
-    /// Where clients connect (HTTP/1.1 and HTTP/2 without TLS).
+    /// Where clients connect without TLS (HTTP/1.1 and HTTP/2).
     pub listen: String,
     /// Read-only: `/metrics`, `/evidence`, `/healthz`, `/readyz`.
     pub signals: String,
@@ -59,7 +62,10 @@ pub struct ProxyEntry {
     pub max_connections: usize,
     /// Whether clients may ask with `x-serin-debug` which track served and why.
     pub debug_headers: bool,
-    /// TLS and the PROXY protocol in front.
+    /// Whether every connection begins with a PROXY protocol header: `off`, `v1`, `v2` or `any`. Only for listeners that
+    /// nobody but a load balancer can reach: whoever can, chooses the address that he is taken for.
+    pub proxy_protocol: ProxyProtocol,
+    /// TLS in front.
     pub tls: TlsEntry,
     /// What one client may ask for, and what all of them together.
     pub limits: LimitsEntry,
@@ -84,6 +90,7 @@ impl Default for ProxyEntry {
             drain_deadline: Span::seconds(30),
             max_connections: 10_000,
             debug_headers: false,
+            proxy_protocol: ProxyProtocol::Off,
             tls: TlsEntry::default(),
             limits: LimitsEntry::default(),
             access_log: AccessLogEntry::default(),

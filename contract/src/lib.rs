@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod annotations;
+pub mod backends;
 pub mod evidence;
 pub mod explanation;
 pub mod fault;

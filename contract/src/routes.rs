@@ -1,6 +1,9 @@
 //! The routing table: which Services a proxy fronts, where their two tracks live, and how they are split.
 
 use crate::{Canary, Fault, annotations::Annotations, fault, names::Track};
+
+pub use crate::backends::{AppProtocol, BackendTls, Backends};
+
 use serde::{Deserialize, Serialize};
 
 /// One fronted Service.
@@ -16,16 +19,6 @@ pub struct Route {
     pub canary: Canary,
     /// The annotations as written, with who changed them.
     pub annotations: Annotations,
-}
-
-/// Where one track lives.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Backends {
-    /// The version that runs there, as people call it.
-    pub version: String,
-    /// `host:port`, or `address:port`.
-    pub endpoints: Vec<String>,
 }
 
 impl Route {
@@ -63,7 +56,7 @@ impl Route {
             ));
         }
         for (track, backends) in [("stable", &entry.stable), ("canary", &entry.canary)] {
-            check_endpoints(&format!("{key}.{track}"), backends, &mut faults);
+            backends.check(&format!("{key}.{track}"), &mut faults);
         }
         let canary = Canary::parse(annotations, prefix).map_err(|f| faults.extend(f));
         let (Ok(canary), true) = (canary, faults.is_empty()) else {
@@ -132,40 +125,13 @@ pub fn check_together(routes: &[Route]) -> Result<(), Vec<Fault>> {
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-fn is_host(text: &str) -> bool {
+/// Whether it may be the name of a host.
+pub(crate) fn is_host(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 253
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))
-}
-
-fn check_endpoints(key: &str, backends: &Backends, faults: &mut Vec<Fault>) {
-    for (i, e) in backends.endpoints.iter().enumerate() {
-        let valid = e.rsplit_once(':').is_some_and(|(host, port)| {
-            let bracketed = host
-                .strip_prefix('[')
-                .and_then(|h| h.strip_suffix(']'))
-                .is_some_and(|h| h.parse::<std::net::Ipv6Addr>().is_ok());
-            (is_host(host) || bracketed) && port.parse::<u16>().is_ok_and(|p| p > 0)
-        });
-        if !valid {
-            faults.push(Fault::new(
-                format!("{key}.endpoints[{i}]"),
-                e,
-                "is not an address with a port",
-                "write for example 127.0.0.1:8080 or [::1]:8080, without http://",
-            ));
-        }
-        if backends.endpoints[..i].contains(e) {
-            faults.push(Fault::new(
-                format!("{key}.endpoints[{i}]"),
-                e,
-                "is listed twice",
-                "list each endpoint once",
-            ));
-        }
-    }
 }
 
 /// The faults as one error text with a heading.
@@ -183,6 +149,7 @@ mod tests {
         let backends = Backends {
             version: "v1".into(),
             endpoints: vec![endpoint.into()],
+            ..Backends::default()
         };
         ServiceEntry {
             name: name.into(),

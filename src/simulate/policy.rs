@@ -97,6 +97,7 @@ pub fn plan(policy: Policy) -> Result<Plan, Failure> {
     let backends = |version: &str, at: &str| Backends {
         version: version.into(),
         endpoints: vec![at.into()],
+        ..Backends::default()
     };
     let entry = ServiceEntry {
         name: "simulated".into(),

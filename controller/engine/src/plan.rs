@@ -240,6 +240,7 @@ mod tests {
         Backends {
             version: version.into(),
             endpoints: endpoints.iter().map(|e| (*e).into()).collect(),
+            ..Backends::default()
         }
     }
 

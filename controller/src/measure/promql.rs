@@ -120,6 +120,7 @@ mod tests {
         let backends = |version: &str| Backends {
             version: version.into(),
             endpoints: Vec::new(),
+            ..Backends::default()
         };
         Plan::of(&ServiceEntry {
             name: service.into(),

@@ -86,6 +86,7 @@ impl Fake {
         let backends = |version: &str, at: &SocketAddr| Backends {
             version: version.into(),
             endpoints: vec![at.to_string()],
+            ..Backends::default()
         };
         let entry = ServiceEntry {
             name: "echo".into(),

@@ -9,7 +9,12 @@ mod watching;
 
 use crate::{control::Control, door::Door};
 use cache::Cache;
-use contract::{Fault, file::ProxyEntry, file::ServiceEntry, names::Track, routes::Backends};
+use contract::{
+    Fault,
+    file::{ProxyEntry, ServiceEntry},
+    names::Track,
+    routes::{AppProtocol, BackendTls, Backends},
+};
 use front::{Front, Terms};
 use k8s_openapi::api::{core::v1::Secret, core::v1::Service, discovery::v1::EndpointSlice};
 use std::{
@@ -46,6 +51,8 @@ pub struct Cluster {
     pub pod: Option<std::net::IpAddr>,
     /// Where the last good table is kept across restarts.
     pub cache: Option<PathBuf>,
+    /// How pods that speak TLS are trusted.
+    pub tls: BackendTls,
     /// Listeners and limits.
     pub proxy: ProxyEntry,
 }
@@ -94,6 +101,7 @@ pub async fn run(
 struct Desk {
     terms: Terms,
     namespace: String,
+    tls: BackendTls,
     control: Arc<Control>,
     door: Arc<Door>,
     watches: Watches,
@@ -104,6 +112,8 @@ struct Desk {
     front: Option<Front>,
     /// Slices without the port, when they were last told.
     portless: Vec<String>,
+    /// The `appProtocol` that was not understood, when it was last told.
+    foreign: Option<String>,
     /// Whether the Service was missing when it was last looked for.
     missing: bool,
     cache: Cache,
@@ -149,6 +159,7 @@ impl Desk {
                 prefix,
             },
             namespace: cluster.namespace,
+            tls: cluster.tls,
             control,
             door,
             watches,
@@ -157,6 +168,7 @@ impl Desk {
             slices: Slices::default(),
             front: None,
             portless: Vec::new(),
+            foreign: None,
             missing: false,
             cache,
             starting: Some(Instant::now()),
@@ -199,9 +211,21 @@ impl Desk {
             (Err(_), Some(last)) => front::at_zero(service, &self.terms, last),
         };
         if let Some(front) = usable {
+            let foreign = front::unknown_protocol(service, &front).map(str::to_owned);
             self.front = Some(front);
+            self.note_foreign(foreign);
         }
         self.reject(faults);
+    }
+
+    fn note_foreign(&mut self, foreign: Option<String>) {
+        if let Some(said) = foreign.as_ref().filter(|_| foreign != self.foreign) {
+            tracing::warn!(
+                "appProtocol {said} of Service {} is not known here, so its pods are asked in plain HTTP; http, https, kubernetes.io/h2c and kubernetes.io/ws are known",
+                self.terms.service
+            );
+        }
+        self.foreign = foreign;
     }
 
     fn note_missing(&mut self) {
@@ -257,13 +281,18 @@ impl Desk {
     }
 
     fn resume(&mut self) {
-        let Some(kept) = self.cache.read(&self.terms) else {
+        let Some(mut kept) = self.cache.read(&self.terms) else {
             return tracing::warn!("no API server and no cached table: nothing is served until one answers");
         };
         tracing::warn!(
             "no table from the API server yet: the cached one, {} s old, is in force until it answers",
             kept.age()
         );
+        // Whom we trust is ours to say, not the cache's.
+        let tls = self.tls(&kept.front);
+        for backends in [&mut kept.entry.stable, &mut kept.entry.canary] {
+            backends.tls = tls.clone();
+        }
         if let Err(faults) = self.control.take(kept.entry) {
             return self.reject(faults);
         }
@@ -283,8 +312,10 @@ impl Desk {
             let found = self.endpoints(front, track);
             portless.extend(found.portless);
             Backends {
-                version: String::new(),
                 endpoints: found.addresses.iter().map(ToString::to_string).collect(),
+                protocol: front.port.protocol,
+                tls: self.tls(front),
+                ..Backends::default()
             }
         });
         self.note_portless(portless, front);
@@ -295,6 +326,18 @@ impl Desk {
             annotations: front.annotations.clone(),
             ..ServiceEntry::default()
         }
+    }
+
+    /// How endpoints that speak TLS are trusted: by the Service's name in the cluster, unless another one was given.
+    fn tls(&self, front: &Front) -> BackendTls {
+        if front.port.protocol != AppProtocol::Https {
+            return BackendTls::default();
+        }
+        let mut tls = self.tls.clone();
+        if tls.server_name.is_empty() {
+            tls.server_name = format!("{}.{}.svc", self.terms.service, self.namespace);
+        }
+        tls
     }
 
     fn endpoints(&self, front: &Front, track: Track) -> endpoints::Found {

@@ -224,6 +224,7 @@ impl Town {
             local: None,
             pod: None,
             cache: Some(self.folder.join("table.json")),
+            tls: proxy::contract::routes::BackendTls::default(),
             proxy: ProxyEntry {
                 listen: any.clone(),
                 signals: any.clone(),

@@ -117,6 +117,7 @@ pub fn entry(policy: Policy) -> ServiceEntry {
     let backends = |version: &str, at: &str| Backends {
         version: version.into(),
         endpoints: vec![at.into()],
+        ..Backends::default()
     };
     ServiceEntry {
         name: "echo".into(),

@@ -140,6 +140,7 @@ mod tests {
             port: Port {
                 name: "http".into(),
                 number: 80,
+                protocol: contract::routes::AppProtocol::H2c,
             },
             family: Family::V4,
             annotations: [("serin.dev/canary-weight".to_owned(), "5".to_owned())].into(),

@@ -159,6 +159,7 @@ mod tests {
         Port {
             name: "http".into(),
             number: 80,
+            protocol: contract::routes::AppProtocol::Http,
         }
     }
 

@@ -7,6 +7,7 @@ use contract::{
     names::{
         CANARY_SERVICE, CANARY_WEIGHT, CANARY_WEIGHT_TOTAL, CHANGE_CAUSE, CHANGED_BY, STABLE_SERVICE, Track,
     },
+    routes::AppProtocol,
 };
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,9 @@ pub struct Port {
     pub name: String,
     /// Its number at the Service.
     pub number: u16,
+    /// What it speaks. Tables that were kept before it was known have none.
+    #[serde(default)]
+    pub protocol: AppProtocol,
 }
 
 /// The family of an address.
@@ -213,8 +217,11 @@ fn port(service: &Service, wanted: Option<&str>) -> Result<Port, Fault> {
     };
     let number = found.and_then(|p| u16::try_from(p.port).ok());
     if let (Some(port), Some(number)) = (found, number) {
-        let name = port.name.clone().unwrap_or_default();
-        return Ok(Port { name, number });
+        return Ok(Port {
+            name: port.name.clone().unwrap_or_default(),
+            number,
+            protocol: protocol(port.app_protocol.as_deref()).unwrap_or_default(),
+        });
     }
     let names = all.iter().map(|p| p.name.clone().unwrap_or(p.port.to_string()));
     let names = names.collect::<Vec<_>>().join(", ");
@@ -228,6 +235,24 @@ fn port(service: &Service, wanted: Option<&str>) -> Result<Port, Fault> {
         reason,
         "name one of them with --port",
     ))
+}
+
+/// What a port's `appProtocol` means to us, with the names that Kubernetes has standardised; `None`: not known here.
+fn protocol(said: Option<&str>) -> Option<AppProtocol> {
+    match said.unwrap_or("http") {
+        "http" | "HTTP" | "kubernetes.io/ws" => Some(AppProtocol::Http),
+        "https" | "HTTPS" | "kubernetes.io/wss" => Some(AppProtocol::Https),
+        "kubernetes.io/h2c" => Some(AppProtocol::H2c),
+        _ => None,
+    }
+}
+
+/// The `appProtocol` that was not understood, if so: the port is asked in plain HTTP.
+pub fn unknown_protocol<'a>(service: &'a Service, front: &Front) -> Option<&'a str> {
+    let ports = service.spec.as_ref()?.ports.as_ref()?;
+    let port = ports.iter().find(|p| p.port == i32::from(front.port.number))?;
+    let said = port.app_protocol.as_deref();
+    protocol(said).map_or(said, |_| None)
 }
 
 fn family(service: &Service) -> Family {
@@ -362,6 +387,29 @@ mod tests {
             keys(read(&Service::default(), &terms())),
             ["serin.dev/stable-service", "port"]
         );
+    }
+
+    #[test]
+    fn the_port_says_what_is_spoken() {
+        let mut front = service(&TRACKS, &[("http", 80), ("admin", 9000)]);
+        for (said, protocol, unknown) in [
+            (None, AppProtocol::Http, None),
+            (Some("http"), AppProtocol::Http, None),
+            (Some("kubernetes.io/ws"), AppProtocol::Http, None),
+            (Some("https"), AppProtocol::Https, None),
+            (Some("kubernetes.io/wss"), AppProtocol::Https, None),
+            (Some("kubernetes.io/h2c"), AppProtocol::H2c, None),
+            (Some("mysql"), AppProtocol::Http, Some("mysql")),
+        ] {
+            front.spec.as_mut().unwrap().ports.as_mut().unwrap()[0].app_protocol = said.map(str::to_owned);
+            let terms = Terms {
+                port: Some("http".into()),
+                ..terms()
+            };
+            let read = read(&front, &terms).unwrap();
+            assert_eq!(read.port.protocol, protocol, "{said:?}");
+            assert_eq!(unknown_protocol(&front, &read), unknown);
+        }
     }
 
     #[test]
