@@ -7,7 +7,12 @@ use crate::{
 };
 use proxy::{
     Cluster, Options,
-    contract::{admin::TOKEN_FILE, file::ProxyEntry, names, routes::BackendTls},
+    contract::{
+        admin::TOKEN_FILE,
+        file::{AccessLogEntry, ProxyEntry, TracingEntry},
+        names,
+        routes::BackendTls,
+    },
     source::file::{self, Loaded},
 };
 use std::{
@@ -97,6 +102,16 @@ fn entry(given: &ClusterArgs) -> ProxyEntry {
         drain_grace: given.drain_grace,
         drain_deadline: given.drain_deadline,
         debug_headers: given.allow_debug,
+        trusted_proxies: given.trusted_proxies.clone(),
+        access_log: AccessLogEntry {
+            to: given.access_log.clone(),
+            sample: given.access_log_sample,
+            ..AccessLogEntry::default()
+        },
+        tracing: TracingEntry {
+            otlp: given.otlp.clone(),
+            sample: given.trace_sample,
+        },
         ..ProxyEntry::default()
     }
 }

@@ -9,7 +9,7 @@ mod tls;
 mod tracing;
 
 pub use self::{
-    access_log::AccessLogEntry,
+    access_log::{AccessLogEntry, LogFormat},
     limits::LimitsEntry,
     resilience::ResilienceEntry,
     tls::{CertificateEntry, ClientAuth, ProxyProtocol, TlsEntry, TlsVersion},
@@ -65,6 +65,9 @@ pub struct ProxyEntry {
     /// Whether every connection begins with a PROXY protocol header: `off`, `v1`, `v2` or `any`. Only for listeners that
     /// nobody but a load balancer can reach: whoever can, chooses the address that he is taken for.
     pub proxy_protocol: ProxyProtocol,
+    /// Address ranges of the proxies before this one: `10.0.0.0/8`. Only they are believed about who asks (`x-forwarded-*`,
+    /// `forwarded`); what others say of it is dropped.
+    pub trusted_proxies: Vec<String>,
     /// TLS in front.
     pub tls: TlsEntry,
     /// What one client may ask for, and what all of them together.
@@ -91,6 +94,7 @@ impl Default for ProxyEntry {
             max_connections: 10_000,
             debug_headers: false,
             proxy_protocol: ProxyProtocol::Off,
+            trusted_proxies: Vec::new(),
             tls: TlsEntry::default(),
             limits: LimitsEntry::default(),
             access_log: AccessLogEntry::default(),

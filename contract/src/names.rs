@@ -135,6 +135,12 @@ pub const METRIC_CONFIG_REJECTED: &str = "serin_config_rejected_total";
 pub const METRIC_GUARD: &str = "serin_guard_tripped";
 /// Gauge of open client connections.
 pub const METRIC_CONNECTIONS: &str = "serin_client_connections";
+/// Counter of lines that the access log could not take.
+pub const METRIC_LOG_DROPPED: &str = "serin_access_log_dropped_total";
+/// Counter of spans that were exported.
+pub const METRIC_SPANS: &str = "serin_spans_exported_total";
+/// Counter of spans that could not be exported.
+pub const METRIC_SPANS_DROPPED: &str = "serin_spans_dropped_total";
 /// Gauge that is 1 for the controller that leads.
 pub const METRIC_LEADER: &str = "serin_controller_leader";
 /// Gauge of Rollouts by phase.

@@ -22,11 +22,10 @@ use std::{
 
 impl Trip<'_> {
     pub(crate) fn sending(&self) -> Sending {
-        let random = || self.worker.random();
         let journey = Journey {
             peer: self.peer,
             via: &self.worker.shared.via,
-            random: [random(), random(), random()],
+            ids: &self.ids,
         };
         Sending::new(self.request.framing, |out| {
             headers::request(self.request, &journey, out)

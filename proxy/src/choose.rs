@@ -210,7 +210,7 @@ impl PathTest {
 }
 
 /// Path and query; an empty path is `/`.
-fn split(target: &[u8]) -> (&[u8], &[u8]) {
+pub fn split(target: &[u8]) -> (&[u8], &[u8]) {
     let at = target.iter().position(|b| *b == b'?').unwrap_or(target.len());
     let (path, query) = target.split_at(at);
     let path = if path.is_empty() { b"/" } else { path };

@@ -1,8 +1,13 @@
 //! Listeners and limits: from the words of the file to sockets and durations, with every fault at once.
 
+mod telemetry;
+
+pub use telemetry::{Log, LogTarget, Tracing};
+
 use contract::{
     Fault,
-    file::{AccessLogEntry, LimitsEntry, ProxyEntry, TlsEntry, TracingEntry},
+    file::{LimitsEntry, ProxyEntry, TlsEntry},
+    matches::Cidr,
 };
 use std::{net::SocketAddr, path::Path, thread::available_parallelism, time::Duration};
 
@@ -36,14 +41,16 @@ pub struct Settings {
     pub max_connections: usize,
     /// Whether clients may ask which track served.
     pub debug_headers: bool,
+    /// Peers that are believed about their clients.
+    pub trusted_proxies: Vec<Cidr>,
     /// TLS and the PROXY protocol in front.
     pub tls: TlsEntry,
     /// What clients may ask for.
     pub limits: LimitsEntry,
-    /// The log of requests.
-    pub access_log: AccessLogEntry,
-    /// Export of spans.
-    pub tracing: TracingEntry,
+    /// The log of requests, if there is one.
+    pub access_log: Option<Log>,
+    /// Export of spans, if there is one.
+    pub tracing: Option<Tracing>,
 }
 
 impl Settings {
@@ -65,6 +72,9 @@ impl Settings {
             ));
         }
         limits(entry, &mut faults);
+        proxies(entry, &mut faults);
+        Log::from_entry(&entry.access_log, &mut faults);
+        Tracing::from_entry(&entry.tracing, &mut faults);
         match (listen, signals, admin) {
             (Some(listen), Some(signals), Some(admin)) if faults.is_empty() => {
                 Ok(Settings::with(entry, listen, signals, admin))
@@ -90,10 +100,16 @@ impl Settings {
             drain_deadline: entry.drain_deadline.duration(),
             max_connections: entry.max_connections,
             debug_headers: entry.debug_headers,
+            trusted_proxies: entry
+                .trusted_proxies
+                .iter()
+                .filter_map(|r| r.parse().ok())
+                .collect(),
             tls: entry.tls.clone(),
             limits: entry.limits.clone(),
-            access_log: entry.access_log.clone(),
-            tracing: entry.tracing.clone(),
+            // Their faults were collected before.
+            access_log: Log::from_entry(&entry.access_log, &mut Vec::new()),
+            tracing: Tracing::from_entry(&entry.tracing, &mut Vec::new()),
         }
     }
 }
@@ -109,6 +125,21 @@ fn address(key: &str, text: &str, faults: &mut Vec<Fault>) -> Option<SocketAddr>
         ));
     }
     parsed
+}
+
+fn proxies(entry: &ProxyEntry, faults: &mut Vec<Fault>) {
+    for range in entry
+        .trusted_proxies
+        .iter()
+        .filter(|r| r.parse::<Cidr>().is_err())
+    {
+        faults.push(Fault::new(
+            "proxy.trustedProxies",
+            range,
+            "is not an address range",
+            "write for example 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7",
+        ));
+    }
 }
 
 fn limits(entry: &ProxyEntry, faults: &mut Vec<Fault>) {
@@ -187,6 +218,7 @@ mod tests {
             admin: "0.0.0.0:9902".into(),
             workers: 1000,
             max_connections: 0,
+            trusted_proxies: vec!["10.0.0.0/8".into(), "10.0.0.0/33".into()],
             request_timeout: contract::Span::seconds(0),
             ..ProxyEntry::default()
         };
@@ -202,6 +234,7 @@ mod tests {
             "proxy.workers",
             "proxy.maxConnections",
             "proxy.requestTimeout",
+            "proxy.trustedProxies",
         ] {
             assert!(keys.iter().any(|k| k == key), "{key} not in {keys:?}");
         }

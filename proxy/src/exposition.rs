@@ -11,8 +11,8 @@ use contract::{
     latency::{EDGES, edge_seconds},
     names::{
         METRIC_CONFIG_REJECTED, METRIC_CONNECTIONS, METRIC_DECISIONS, METRIC_DURATION, METRIC_FAILURES,
-        METRIC_GUARD, METRIC_INFLIGHT, METRIC_REQUESTS, METRIC_SPLIT_INFO, METRIC_SPLIT_WEIGHT, Reason,
-        Track,
+        METRIC_GUARD, METRIC_INFLIGHT, METRIC_LOG_DROPPED, METRIC_REQUESTS, METRIC_SPANS,
+        METRIC_SPANS_DROPPED, METRIC_SPLIT_INFO, METRIC_SPLIT_WEIGHT, Reason, Track,
     },
 };
 use prometheus::{
@@ -92,6 +92,24 @@ pub fn text(shared: &Shared) -> String {
             "Open client connections.",
             MetricType::GAUGE,
             connections(shared),
+        ),
+        family(
+            METRIC_LOG_DROPPED,
+            "Requests that the access log could not take.",
+            MetricType::COUNTER,
+            told(shared.telemetry.has_log(), &shared.telemetry.lines_dropped),
+        ),
+        family(
+            METRIC_SPANS,
+            "Spans taken by the collector.",
+            MetricType::COUNTER,
+            told(shared.telemetry.has_spans(), &shared.telemetry.exported),
+        ),
+        family(
+            METRIC_SPANS_DROPPED,
+            "Spans that could not be exported.",
+            MetricType::COUNTER,
+            told(shared.telemetry.has_spans(), &shared.telemetry.spans_dropped),
         ),
     ];
     let used: Vec<_> = families
@@ -295,6 +313,12 @@ fn rejections(shared: &Shared) -> Vec<Metric> {
     let each = shared.rejections().into_iter();
     each.map(|((service, key), n)| counter(labels([("service", &service), ("key", &key)]), n))
         .collect()
+}
+
+/// A counter of what is told of requests, where it is told.
+fn told(is_told: bool, count: &AtomicU64) -> Vec<Metric> {
+    let metric = || counter(Vec::new(), count.load(Relaxed));
+    is_told.then(metric).into_iter().collect()
 }
 
 fn connections(shared: &Shared) -> Vec<Metric> {

@@ -3,16 +3,23 @@
 use crate::{
     choose::{self, Choice, choose},
     error::Failure,
+    forwarding,
     front::Peer,
-    headers, meter,
+    headers::{self, Identities},
+    meter,
     record::Record,
     stream::{Answer, Download},
+    telemetry::note::{Ending, Note},
     upstream::Upload,
     wire::{body::Framing, lines::Lines, name::Name, request::Request},
     worker::{Lane, Lot, Worker},
 };
 use contract::names::{HEADER_DEBUG, HEADER_ERROR, HEADER_REASON, HEADER_TRACK, Reason, Track};
-use std::{net::SocketAddr, rc::Rc, time::Instant};
+use std::{
+    net::SocketAddr,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 /// What is decided about a request before anything is sent.
 #[derive(Clone, Copy, Debug)]
@@ -29,18 +36,20 @@ struct Plan {
 pub async fn handle<U: Upload>(worker: &Rc<Worker>, request: &Request, peer: &Peer, upload: U) -> Answer<U> {
     let start = Instant::now();
     let view = worker.view();
+    let client = forwarding::client(&request.lines, peer, &worker.settings.trusted_proxies);
+    let mut ids = Identities::new([worker.random(), worker.random(), worker.random()]);
+    let mut note = None;
+    if let Some(teller) = &worker.teller {
+        ids.traced = teller.span(request, &ids);
+        note = teller.note(request, client, ids, start);
+    }
     let Some(lane) = view.find(request.host()) else {
-        return stray(worker, request, Failure::NoRoute);
+        return stray(worker, request, note, Failure::NoRoute);
     };
     if headers::loops(request, &worker.shared.via) {
-        return stray(worker, request, Failure::Loop);
+        return stray(worker, request, note, Failure::Loop);
     }
-    let choice = choose(
-        &lane.route.rules,
-        request,
-        peer.address,
-        &mut Lot { worker, lane },
-    );
+    let choice = choose(&lane.route.rules, request, client, &mut Lot { worker, lane });
     let plan = plan(lane, request, choice, start);
     let mut answer = match plan {
         Ok(plan) => {
@@ -51,13 +60,15 @@ pub async fn handle<U: Upload>(worker: &Rc<Worker>, request: &Request, peer: &Pe
                 peer,
                 start,
                 bucket: choice.bucket,
+                ids,
             };
-            let mut answer = trip.go(plan, upload).await;
+            let mut answer = trip.go(plan, note, upload).await;
             trip.mark(plan, &mut answer);
             answer
         }
         Err(failure) => {
             lane.meter().failed(choice.track, failure);
+            unplaced(note, Some((lane, choice)), failure);
             refuse(request, failure)
         }
     };
@@ -106,9 +117,22 @@ fn plan(lane: &Rc<Lane>, request: &Request, choice: Choice, start: Instant) -> R
 }
 
 /// A request that was refused before a route was known.
-fn stray<U>(worker: &Worker, request: &Request, failure: Failure) -> Answer<U> {
+fn stray<U>(worker: &Worker, request: &Request, note: Option<Box<Note>>, failure: Failure) -> Answer<U> {
     meter::add_shared(&worker.shared.strays[failure.index()]);
+    unplaced(note, None, failure);
     refuse(request, failure)
+}
+
+/// Tells of a request that was sent nowhere.
+fn unplaced(note: Option<Box<Note>>, chosen: Option<(&Lane, Choice)>, failure: Failure) {
+    let Some(mut note) = note else { return };
+    note.blame(chosen.map(|(_, c)| c.track), failure);
+    note.end(&Ending {
+        service: chosen.map(|(lane, _)| lane.service()),
+        choice: chosen.map(|(_, c)| (c.track, c.reason)),
+        status: failure.status(),
+        connecting: Duration::ZERO,
+    });
 }
 
 /// An answer of our own.
@@ -142,6 +166,8 @@ pub(crate) struct Trip<'a> {
     pub start: Instant,
     /// The bucket of its user, if users are split.
     pub bucket: Option<u64>,
+    /// What it is called where its client gave it no name.
+    pub ids: Identities,
 }
 
 /// What may be tried after a failed attempt.
@@ -163,9 +189,11 @@ pub(crate) struct Failed {
 impl Trip<'_> {
     /// The first attempt, and at most two more: another endpoint of the track, then the shield. Only the first one is
     /// evidence.
-    async fn go<U: Upload>(&self, plan: Plan, mut upload: U) -> Answer<U> {
+    async fn go<U: Upload>(&self, plan: Plan, note: Option<Box<Note>>, mut upload: U) -> Answer<U> {
         let mut sending = self.sending();
-        let mut record = self.record(plan.track, plan.reason, plan.judged, self.start);
+        let mut record = self
+            .record(plan.track, plan.reason, plan.judged, self.start)
+            .with(note);
         upload.alarm().set(self.worker.settings.request_timeout);
         let mut tried = self.attempt(&mut record, None, &mut sending, &mut upload).await;
         for step in [Again::Elsewhere, Again::Shield] {
@@ -173,8 +201,8 @@ impl Trip<'_> {
             let Some((track, reason, avoid)) = self.again(plan, step, failed) else {
                 continue;
             };
-            record.fail(failed.failure);
-            record = self.record(track, reason, false, Instant::now());
+            let note = record.hand_over(failed.failure);
+            record = self.record(track, reason, false, Instant::now()).with(note);
             upload.alarm().set(self.worker.settings.request_timeout);
             sending.rewind();
             tried = self.attempt(&mut record, avoid, &mut sending, &mut upload).await;

@@ -1,6 +1,8 @@
 //! What a request carries on its way to the backend, and an answer on its way back. Pure.
 
+use crate::forwarding::{self, bit};
 use crate::front::Peer;
+use crate::telemetry::trace::{Span, SpanId, TraceId};
 use crate::wire::{
     body::Framing,
     lines::Lines,
@@ -17,17 +19,37 @@ pub struct Journey<'a> {
     pub peer: &'a Peer,
     /// Our name in `via`, unique to this process.
     pub via: &'a str,
-    /// Randomness for identities that the client did not bring.
-    pub random: [u64; 3],
+    /// Identities for what the client did not bring.
+    pub ids: &'a Identities,
 }
+
+/// The identities of one request: random, for who brought none.
+#[derive(Clone, Copy, Debug)]
+pub struct Identities {
+    random: [u64; 3],
+    /// Our span, if it is exported.
+    pub traced: Option<Span>,
+}
+
+/// The header in which a client names its program.
+pub const USER_AGENT: &[u8] = b"user-agent";
 
 /// Writes the head of a request as its backend gets it: hop-by-hop headers out, forwarding and trace headers in.
 pub fn request(request: &Request, journey: &Journey<'_>, out: &mut Vec<u8>) {
     start_line(request, out);
     line(out, "host", request.host());
-    request.lines.copy(out, passes);
+    let mut passed = if journey.peer.trusted {
+        PASSED_ON_TRUST
+    } else {
+        PASSED
+    };
+    if journey.ids.traced.is_some() {
+        passed &= !bit(Name::Trace);
+    }
+    request.lines.copy(out, |class| passed & bit(class) != 0);
     framing(request, out);
-    forwarding(request, journey, out);
+    forwarding::write(request, journey, out);
+    line(out, "via", journey.via.as_bytes());
     identities(request, journey, out);
     out.extend_from_slice(b"\r\n");
 }
@@ -44,21 +66,17 @@ fn start_line(request: &Request, out: &mut Vec<u8>) {
 }
 
 /// Lines that go on as they are; the others are dropped or written anew.
-fn passes(class: Name) -> bool {
-    matches!(
-        class,
-        Name::Other
-            | Name::Cookie
-            | Name::Via
-            | Name::Forwarded
-            | Name::ForwardedHost
-            | Name::ForwardedProto
-            | Name::RequestId
-            | Name::Trace
-            | Name::Debug
-            | Name::Synthetic
-    )
-}
+const PASSED: u32 = bit(Name::Other)
+    | bit(Name::Cookie)
+    | bit(Name::Via)
+    | bit(Name::RequestId)
+    | bit(Name::Trace)
+    | bit(Name::Debug)
+    | bit(Name::Synthetic);
+
+/// What goes on of a trusted peer's; `x-forwarded-for` and `forwarded` are written anew, with the peer appended.
+const PASSED_ON_TRUST: u32 =
+    PASSED | bit(Name::ForwardedHost) | bit(Name::ForwardedProto) | bit(Name::ForwardedMore);
 
 fn framing(request: &Request, out: &mut Vec<u8>) {
     match request.framing {
@@ -81,41 +99,55 @@ fn framing(request: &Request, out: &mut Vec<u8>) {
     }
 }
 
-/// `x-forwarded-for` gets the client's address appended, the other two stay as an earlier proxy set them.
-fn forwarding(request: &Request, journey: &Journey<'_>, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"x-forwarded-for: ");
-    if request.lines.has(Name::ForwardedFor) {
-        for value in request.lines.of(Name::ForwardedFor) {
-            out.extend_from_slice(value);
-            out.extend_from_slice(b", ");
-        }
+/// `x-request-id` and `traceparent` (W3C Trace Context) are begun when the client brought none. A trace that begins
+/// here and is not exported is not sampled either: that would make everybody behind us export theirs.
+fn identities(request: &Request, journey: &Journey<'_>, out: &mut Vec<u8>) {
+    let ids = journey.ids;
+    if !request.lines.has(Name::RequestId) {
+        line(out, "x-request-id", &ids.request());
     }
-    out.extend_from_slice(journey.peer.text());
-    out.extend_from_slice(b"\r\n");
-    if !request.lines.has(Name::ForwardedProto) {
-        line(out, "x-forwarded-proto", b"http");
+    match ids.traced {
+        Some(span) => line(out, "traceparent", &span.traceparent()),
+        None if request.lines.has(Name::Trace) => {}
+        None => line(out, "traceparent", &ids.begun()),
     }
-    if !request.lines.has(Name::ForwardedHost) && !request.host().is_empty() {
-        line(out, "x-forwarded-host", request.host());
-    }
-    line(out, "via", journey.via.as_bytes());
 }
 
-/// `x-request-id` and `traceparent` (W3C Trace Context) are begun when the client brought none. A trace that begins
-/// here is not sampled: Serin exports no spans, and must not make everybody else export theirs.
-fn identities(request: &Request, journey: &Journey<'_>, out: &mut Vec<u8>) {
-    let [a, b, c] = journey.random;
-    let id = Digits([a, b]);
-    if !request.lines.has(Name::RequestId) {
-        line(out, "x-request-id", &id.text::<32>());
+impl Identities {
+    /// From random numbers.
+    pub fn new(random: [u64; 3]) -> Identities {
+        Identities { random, traced: None }
     }
-    if !request.lines.has(Name::Trace) {
-        // An identity of nothing but zeros is invalid.
-        let span = Digits([c | 1]);
+
+    /// A request without one gets this `x-request-id`.
+    pub fn request(&self) -> TraceId {
+        let [a, b, _] = self.random;
+        Digits([a, b]).text()
+    }
+
+    /// A request without a trace gets this one.
+    pub fn trace(&self) -> TraceId {
+        self.request()
+    }
+
+    /// Our span. An identity of nothing but zeros is invalid.
+    pub fn span(&self) -> SpanId {
+        let [_, _, c] = self.random;
+        Digits([c | 1]).text()
+    }
+
+    /// A random number for choices between requests, independent of each single identity.
+    pub fn chance(&self) -> u64 {
+        let [a, _, c] = self.random;
+        a ^ c
+    }
+
+    /// The trace that begins here, not sampled.
+    fn begun(&self) -> [u8; 55] {
         let mut text = *b"00-________________________________-________________-00";
-        text[3..35].copy_from_slice(&id.text::<32>());
-        text[36..52].copy_from_slice(&span.text::<16>());
-        line(out, "traceparent", &text);
+        text[3..35].copy_from_slice(&self.trace());
+        text[36..52].copy_from_slice(&self.span());
+        text
     }
 }
 
@@ -201,12 +233,16 @@ mod tests {
     use bytes::Bytes;
 
     fn forwarded(head: &str) -> String {
+        forwarded_by(head, false)
+    }
+
+    fn forwarded_by(head: &str, trusted: bool) -> String {
         let bytes = Bytes::copy_from_slice(head.as_bytes());
         let (parsed, _) = Request::parse(&bytes).unwrap().unwrap();
         let journey = Journey {
-            peer: &Peer::new([192, 0, 2, 7].into()),
+            peer: &Peer::new([192, 0, 2, 7].into(), trusted),
             via: "1.1 serin-x",
-            random: [1, 0xabc, 0],
+            ids: &Identities::new([1, 0xabc, 0]),
         };
         let mut out = Vec::new();
         request(&parsed, &journey, &mut out);
@@ -217,14 +253,52 @@ mod tests {
     fn hop_by_hop_goes_and_forwarding_comes() {
         let text = forwarded(
             "GET / HTTP/1.1\r\nHost: a:80\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nUpgrade: h2c\r\n\
-             TE: trailers\r\nProxy-Connection: x\r\nX-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Proto: https\r\nAccept: */*\r\n\r\n",
+             TE: trailers\r\nProxy-Connection: x\r\nAccept: */*\r\n\r\n",
         );
         assert_eq!(
             text,
-            "GET / HTTP/1.1\r\nhost: a:80\r\nX-Forwarded-Proto: https\r\nAccept: */*\r\nte: trailers\r\nconnection: te\r\n\
-             x-forwarded-for: 10.0.0.1, 192.0.2.7\r\nx-forwarded-host: a:80\r\nvia: 1.1 serin-x\r\n\
+            "GET / HTTP/1.1\r\nhost: a:80\r\nAccept: */*\r\nte: trailers\r\nconnection: te\r\n\
+             x-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: http\r\nx-forwarded-host: a:80\r\nvia: 1.1 serin-x\r\n\
              x-request-id: 00000000000000010000000000000abc\r\n\
              traceparent: 00-00000000000000010000000000000abc-0000000000000001-00\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn forwarding_lines_are_believed_from_trusted_peers_alone() {
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 9.9.9.9, 10.0.0.1\r\nX-Forwarded-Proto: https\r\n\
+                    X-Forwarded-Host: shop\r\nX-Forwarded-Prefix: /x\r\nX-Real-IP: 9.9.9.9\r\n\
+                    Forwarded: for=9.9.9.9\r\nForwarded: for=10.0.0.1\r\n\r\n";
+        let stranger = forwarded(head);
+        assert!(
+            !stranger.contains("9.9.9.9") && !stranger.contains("shop") && !stranger.contains("/x"),
+            "{stranger}"
+        );
+        assert!(
+            !stranger.to_ascii_lowercase().contains("\nforwarded:"),
+            "{stranger}"
+        );
+        for line in [
+            "x-forwarded-for: 192.0.2.7\r\n",
+            "x-forwarded-proto: http\r\n",
+            "x-forwarded-host: a\r\n",
+        ] {
+            assert!(stranger.contains(line), "{stranger}");
+        }
+        let friend = forwarded_by(head, true);
+        for line in [
+            "x-forwarded-for: 9.9.9.9, 10.0.0.1, 192.0.2.7\r\n",
+            "X-Forwarded-Proto: https\r\n",
+            "X-Forwarded-Host: shop\r\n",
+            "X-Forwarded-Prefix: /x\r\n",
+            "X-Real-IP: 9.9.9.9\r\n",
+            "\r\nforwarded: for=9.9.9.9, for=10.0.0.1, for=192.0.2.7;proto=http\r\n",
+        ] {
+            assert!(friend.contains(line), "{line} {friend}");
+        }
+        assert_eq!(
+            friend.to_ascii_lowercase().matches("x-forwarded-proto").count(),
+            1
         );
     }
 
@@ -239,6 +313,35 @@ mod tests {
         assert_eq!(
             text.matches("request-id").count() + text.matches("traceparent").count(),
             0
+        );
+    }
+
+    #[test]
+    fn an_exported_span_stands_between_the_client_and_the_backend() {
+        let head = "GET / HTTP/1.1\r\nHost: a\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\
+                    tracestate: v=1\r\n\r\n";
+        let (parsed, _) = Request::parse(&Bytes::from(head)).unwrap().unwrap();
+        let mut ids = Identities::new([1, 2, 3]);
+        ids.traced = Some(Span {
+            trace: *b"0af7651916cd43dd8448eb211c80319c",
+            id: ids.span(),
+            parent: Some(*b"b7ad6b7169203331"),
+        });
+        let journey = Journey {
+            peer: &Peer::new([192, 0, 2, 7].into(), false),
+            via: "1.1 serin-x",
+            ids: &ids,
+        };
+        let mut out = Vec::new();
+        request(&parsed, &journey, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(
+            text.contains("traceparent: 00-0af7651916cd43dd8448eb211c80319c-0000000000000003-01\r\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("tracestate: v=1\r\n") && !text.contains("b7ad6b7169203331"),
+            "{text}"
         );
     }
 

@@ -5,6 +5,7 @@ use crate::{
     evidence::{End, Mark},
     meter::Answer,
     pool::Endpoint,
+    telemetry::note::{Ending, Note},
     wire::request::{Method, Protocol, Request},
     worker::Lane,
 };
@@ -35,6 +36,8 @@ pub struct Record {
     protocol: Protocol,
     status: u16,
     ended: bool,
+    /// What is told of the request, if it may be told.
+    note: Option<Box<Note>>,
 }
 
 impl Record {
@@ -62,6 +65,7 @@ impl Record {
             protocol: request.protocol,
             status: 0,
             ended: false,
+            note: None,
         }
     }
 
@@ -75,6 +79,9 @@ impl Record {
     /// Notes the endpoint that was chosen, and counts it there and in its slice of stable: that of its user, where
     /// users are split, because the requests of one user hang together; else that of the endpoint.
     pub fn goes_to(&mut self, endpoint: &Rc<Endpoint>, bucket: Option<u64>) {
+        if let Some(note) = &mut self.note {
+            note.goes_to(endpoint.address);
+        }
         let Some(mark) = &mut self.mark else { return };
         if let Some(lap) = endpoint.lap() {
             lap.begin(mark.minute());
@@ -86,6 +93,27 @@ impl Record {
             self.lane.meter().ring.place(mark, slice);
         }
         self.endpoint = Some(Rc::clone(endpoint));
+    }
+
+    /// Takes over what is told of the request.
+    pub fn with(mut self, note: Option<Box<Note>>) -> Record {
+        self.note = note;
+        self
+    }
+
+    /// Ends with a failure that is not the request's end: another attempt takes over what is told.
+    pub fn hand_over(&mut self, failure: Failure) -> Option<Box<Note>> {
+        let mut note = self.note.take();
+        if let Some(note) = &mut note {
+            note.blame(Some(self.track), failure);
+        }
+        self.fail(failure);
+        note
+    }
+
+    /// What is told of the request, to be added to.
+    pub fn note(&mut self) -> Option<&mut Note> {
+        self.note.as_deref_mut()
     }
 
     /// The lane that it runs on.
@@ -130,6 +158,9 @@ impl Record {
             return;
         }
         self.lane.meter().failed(self.track, failure);
+        if let Some(note) = &mut self.note {
+            note.blame(Some(self.track), failure);
+        }
         if self.status == 0 {
             self.status = failure.status();
         }
@@ -143,6 +174,9 @@ impl Record {
     fn end(&mut self, end: End) {
         if std::mem::replace(&mut self.ended, true) {
             return;
+        }
+        if let Some(note) = self.note.take() {
+            self.tell(note);
         }
         let (meter, track) = (self.lane.meter(), self.track);
         let age = self.start.elapsed();
@@ -165,6 +199,15 @@ impl Record {
                 lap.end(mark.minute(), end == End::Bad, latency::bucket(nanos));
             }
         }
+    }
+
+    fn tell(&self, note: Box<Note>) {
+        note.end(&Ending {
+            service: Some(self.lane.service()),
+            choice: Some((self.track, self.reason)),
+            status: self.status,
+            connecting: self.connecting,
+        });
     }
 }
 

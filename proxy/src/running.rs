@@ -15,6 +15,7 @@ use crate::{
         watch::Watch,
     },
     table::Table,
+    telemetry::Telemetry,
 };
 use contract::{Fault, evidence::Page, routes};
 use std::{
@@ -138,6 +139,8 @@ pub enum StartError {
     Faults(String, Vec<Fault>),
     /// A listener could not be opened.
     Listen(&'static str, SocketAddr, io::Error),
+    /// The access log cannot be opened.
+    AccessLog(io::Error),
     /// The cluster cannot be spoken to as it was given.
     Cluster(String),
     /// A thread or a runtime could not be made.
@@ -152,6 +155,10 @@ impl fmt::Display for StartError {
             StartError::Listen(key, address, e) => write!(
                 f,
                 "proxy.{key} = \"{address}\": {e}; stop what uses the address, or choose another one"
+            ),
+            StartError::AccessLog(e) => write!(
+                f,
+                "proxy.accessLog.to cannot be opened: {e}; name a file in a folder that can be written, or stdout"
             ),
             StartError::Cluster(e) => {
                 write!(
@@ -185,8 +192,16 @@ pub struct Running {
     addresses: Addresses,
     shared: Arc<Shared>,
     control: Arc<Control>,
-    workers: Mutex<Vec<JoinHandle<()>>>,
+    threads: Mutex<Threads>,
     drained: Arc<AtomicBool>,
+}
+
+/// Who is waited for at the end.
+#[derive(Debug, Default)]
+struct Threads {
+    workers: Vec<JoinHandle<()>>,
+    /// Who tells of requests: they end when all is told.
+    readers: Vec<JoinHandle<()>>,
 }
 
 /// Starts a data plane: the file is read and checked, the listeners are opened, the workers run.
@@ -203,6 +218,9 @@ pub fn start(options: Options) -> Result<Running, StartError> {
     let services = Services::new(settings.workers);
     let mut shared = Shared::new(settings, services, Arc::new(Table::default()));
     shared.local = options.cluster.as_ref().is_some_and(|c| c.local.is_some());
+    let (telemetry, readers) =
+        Telemetry::prepare(&shared.settings, &shared.process).map_err(StartError::AccessLog)?;
+    shared.telemetry = telemetry;
     let shared = Arc::new(shared);
     let control = Arc::new(control(&options, loaded, &shared)?);
     let desk = Desk {
@@ -213,15 +231,17 @@ pub fn start(options: Options) -> Result<Running, StartError> {
         admin: admin_listener,
     };
     desk.start()?;
+    let failed = |e| {
+        shared.advance(Phase::Ended);
+        StartError::Thread(e)
+    };
     let workers = listeners
         .into_iter()
         .enumerate()
         .map(|(i, l)| listen::start(i, Arc::clone(&shared), l))
         .collect::<io::Result<Vec<_>>>();
-    let workers = workers.map_err(|e| {
-        shared.advance(Phase::Ended);
-        StartError::Thread(e)
-    })?;
+    let workers = workers.map_err(failed)?;
+    let readers = readers.start(&shared).map_err(failed)?;
     Ok(Running {
         addresses: Addresses {
             listen,
@@ -230,7 +250,7 @@ pub fn start(options: Options) -> Result<Running, StartError> {
         },
         shared,
         control,
-        workers: Mutex::new(workers),
+        threads: Mutex::new(Threads { workers, readers }),
         drained: Arc::default(),
     })
 }
@@ -394,6 +414,16 @@ async fn refresh(control: Arc<Control>) {
     }
 }
 
+impl Threads {
+    fn join(self) {
+        for thread in self.workers.into_iter().chain(self.readers) {
+            if thread.join().is_err() {
+                tracing::error!("a worker, or who tells of its requests, had panicked");
+            }
+        }
+    }
+}
+
 impl Running {
     /// Where it listens; ports that were given as 0 are the ones that were found.
     pub fn addresses(&self) -> Addresses {
@@ -435,16 +465,20 @@ impl Running {
             return;
         }
         self.shared.advance(Phase::Draining);
-        let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads = self.take();
         let (shared, drained) = (Arc::clone(&self.shared), Arc::clone(&self.drained));
         let draining = thread::Builder::new()
             .name("drain".to_owned())
-            .spawn(move || end(&shared, workers, &drained));
+            .spawn(move || end(&shared, threads, &drained));
         if let Err(e) = draining {
             tracing::error!("draining needs a thread: {e}; ending at once");
             self.shared.advance(Phase::Ended);
             self.drained.store(true, Ordering::Release);
         }
+    }
+
+    fn take(&self) -> Threads {
+        std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether every request has finished, or was given up at the deadline.
@@ -461,26 +495,21 @@ impl Running {
     }
 }
 
-fn end(shared: &Shared, workers: Vec<JoinHandle<()>>, drained: &AtomicBool) {
+fn end(shared: &Shared, threads: Threads, drained: &AtomicBool) {
     thread::sleep(shared.settings.drain_grace);
     shared.advance(Phase::Closing);
     let deadline = Instant::now() + shared.settings.drain_deadline;
-    while workers.iter().any(|w| !w.is_finished()) && Instant::now() < deadline {
+    while threads.workers.iter().any(|w| !w.is_finished()) && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(5));
     }
     shared.advance(Phase::Ended);
-    for worker in workers {
-        if worker.join().is_err() {
-            tracing::error!("a worker had panicked");
-        }
-    }
+    threads.join();
     drained.store(true, Ordering::Release);
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.shared.advance(Phase::Ended);
-        let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
-        workers.into_iter().for_each(|w| drop(w.join()));
+        self.take().join();
     }
 }

@@ -1,6 +1,8 @@
 //! What all threads share: the table in force, the meters, and whether the end has begun.
 
-use crate::{config::Settings, entropy, error::KINDS, headers, service::Services, table::Table};
+use crate::{
+    config::Settings, entropy, error::KINDS, headers, service::Services, table::Table, telemetry::Telemetry,
+};
 use arc_swap::ArcSwap;
 use contract::Fault;
 use std::{
@@ -44,6 +46,8 @@ pub struct Shared {
     pub connections: AtomicU64,
     /// Whether stable is reached over loopback, in the same pod.
     pub local: bool,
+    /// What is told of single requests.
+    pub telemetry: Telemetry,
     /// Failures before a route was known, by kind.
     pub strays: [AtomicU64; KINDS.len()],
     phase: AtomicU8,
@@ -66,6 +70,7 @@ impl Shared {
             process,
             connections: AtomicU64::new(0),
             local: false,
+            telemetry: Telemetry::default(),
             strays: from_fn(|_| AtomicU64::new(0)),
             phase: AtomicU8::new(Phase::Serving as u8),
             table: ArcSwap::new(table),

@@ -160,6 +160,9 @@ impl<U: Upload> Flow<U> {
             };
             match self.decoder.decode(&mut lease.rest) {
                 Ok(Step::Data(data)) => {
+                    if let Some(note) = self.record.note() {
+                        note.sent(data.len());
+                    }
                     if self.decoder.is_done() {
                         self.finish();
                     }
@@ -211,6 +214,7 @@ impl<U: Upload> Flow<U> {
     /// All of the answer is there: the backend's connection is free for the next request.
     fn finish(&mut self) {
         self.upload.alarm().clear();
+        self.measure();
         self.record.complete();
         if let Some(lease) = self
             .lease
@@ -221,8 +225,16 @@ impl<U: Upload> Flow<U> {
         }
     }
 
+    /// Notes how much of the request has been sent.
+    fn measure(&mut self) {
+        if let Some(note) = self.record.note() {
+            note.received(self.sending.octets());
+        }
+    }
+
     fn fail(&mut self, failure: Failure) -> Failure {
         self.upload.alarm().clear();
+        self.measure();
         self.record.fail(failure);
         self.lease = None;
         failure

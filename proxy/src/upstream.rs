@@ -39,6 +39,8 @@ pub struct Sending {
     outbox: Outbox,
     framing: Framing,
     state: State,
+    /// Octets of the body so far.
+    octets: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,12 +69,18 @@ impl Sending {
             outbox,
             framing,
             state,
+            octets: 0,
         }
     }
 
     /// Whether all of it has been sent.
     pub fn is_done(&self) -> bool {
         self.state == State::Ended && self.outbox.is_empty()
+    }
+
+    /// Octets of the body so far.
+    pub fn octets(&self) -> u64 {
+        self.octets
     }
 
     /// Whether there is nothing more to do.
@@ -125,6 +133,9 @@ impl Sending {
     }
 
     fn take(&mut self, piece: Piece) {
+        if let Piece::Data(data) = &piece {
+            self.octets += data.len() as u64;
+        }
         match (piece, self.framing) {
             (Piece::Data(data), Framing::Length(_)) => self.outbox.plain(data),
             (Piece::Data(data), _) => self.outbox.chunk(data),

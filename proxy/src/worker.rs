@@ -1,15 +1,19 @@
 //! One worker thread's world: nothing here is shared, so nothing here locks.
 
+use crate::wire::request::Protocol;
 use crate::{
     choose::Dice,
     clock::Clock,
     config::Settings,
-    meter::Meter,
+    error::Failure,
+    front::Peer,
+    meter::{self, Meter},
     pool::Endpoint,
     service::Service,
     shared::{Phase, Shared},
     strata::Strata,
     table::{Route, Table},
+    telemetry::note::Teller,
 };
 use contract::{Split, names::Track};
 use rand::{Rng, rngs::SmallRng};
@@ -37,6 +41,8 @@ pub struct Worker {
     random: RefCell<SmallRng>,
     /// Open client connections of this worker.
     pub connections: Cell<u64>,
+    /// Tells of requests, if anything is told of them.
+    pub teller: Option<Rc<Teller>>,
 }
 
 /// A table as this worker sees it. A request takes one and keeps it.
@@ -67,6 +73,7 @@ impl Worker {
     /// A worker with its randomness.
     pub fn new(number: usize, shared: Arc<Shared>, random: SmallRng) -> Worker {
         Worker {
+            teller: shared.telemetry.teller(number, &shared.settings).map(Rc::new),
             number,
             settings: Arc::clone(&shared.settings),
             shared,
@@ -123,6 +130,14 @@ impl Worker {
         self.shared.phase() >= Phase::Closing
     }
 
+    /// Counts and tells what was no request.
+    pub fn rejected(&self, peer: &Peer, protocol: Protocol, failure: Failure) {
+        meter::add_shared(&self.shared.strays[failure.index()]);
+        if let Some(teller) = &self.teller {
+            teller.rejected(peer.address, protocol.name(), failure);
+        }
+    }
+
     /// A random number.
     pub fn random(&self) -> u64 {
         self.random.borrow_mut().next_u64()
@@ -145,6 +160,11 @@ impl View {
 }
 
 impl Lane {
+    /// The service that it belongs to.
+    pub fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
     /// This worker's counters.
     pub fn meter(&self) -> &Meter {
         &self.service.meters[self.worker]

@@ -82,6 +82,48 @@ pub struct ClusterArgs {
     /// Let clients ask with `x-serin-debug: 1` which track served and why
     #[arg(long, env = "SERIN_ALLOW_DEBUG")]
     pub allow_debug: bool,
+    /// Address ranges of the proxies before this one, with commas between; only they are believed about who asks
+    #[arg(
+        long,
+        env = "SERIN_TRUSTED_PROXIES",
+        value_name = "RANGES",
+        value_delimiter = ','
+    )]
+    pub trusted_proxies: Vec<String>,
+    /// Log requests: `stdout`, or a file
+    #[arg(
+        long,
+        env = "SERIN_ACCESS_LOG",
+        default_value = "",
+        value_name = "TO",
+        hide_default_value = true
+    )]
+    pub access_log: String,
+    /// Share of requests that are logged, from 0 to 1; failures always are
+    #[arg(
+        long,
+        env = "SERIN_ACCESS_LOG_SAMPLE",
+        default_value_t = 0.01,
+        value_name = "SHARE"
+    )]
+    pub access_log_sample: f64,
+    /// Export spans by OTLP to this collector, such as http://127.0.0.1:4318
+    #[arg(
+        long,
+        env = "SERIN_OTLP",
+        default_value = "",
+        value_name = "URL",
+        hide_default_value = true
+    )]
+    pub otlp: String,
+    /// Share of the traces begun here that are exported, from 0 to 1
+    #[arg(
+        long,
+        env = "SERIN_TRACE_SAMPLE",
+        default_value_t = 0.01,
+        value_name = "SHARE"
+    )]
+    pub trace_sample: f64,
     /// On SIGTERM: how long readiness fails before the listeners close
     #[arg(long, env = "SERIN_DRAIN_GRACE", default_value = "5s", value_name = "TIME")]
     pub drain_grace: Span,

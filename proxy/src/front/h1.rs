@@ -7,7 +7,7 @@ use crate::{
     error::Failure,
     front::Peer,
     handle::{handle, refusal},
-    headers, meter,
+    headers,
     socket::{Half, Socket},
     stream::{Answer, Download},
     upstream::{Piece, Upload, last_chunk},
@@ -16,7 +16,7 @@ use crate::{
         name::Name,
         outbox::{Outbox, decimal},
         reader,
-        request::{Method, Request},
+        request::{Method, Protocol, Request},
     },
     worker::Worker,
 };
@@ -87,7 +87,10 @@ pub async fn serve(worker: &Rc<Worker>, stream: Socket, peer: &Peer, first: Byte
         let next = match inlet.head(worker).await {
             Ok(Some(request)) => exchange(worker, &mut inlet, &mut write, &request, peer).await,
             Ok(None) => Next::Close,
-            Err(failure) => reject(worker, &mut inlet, &mut write, failure).await,
+            Err(failure) => {
+                worker.rejected(peer, Protocol::Http11, failure);
+                reject(&mut inlet, &mut write, failure).await
+            }
         };
         if next != Next::Keep {
             break next;
@@ -130,8 +133,7 @@ async fn interim(write: &mut Half<'_>) -> Result<(), Failure> {
 }
 
 /// Answers what is no request.
-async fn reject(worker: &Worker, inlet: &mut Inlet<'_>, write: &mut Half<'_>, failure: Failure) -> Next {
-    meter::add_shared(&worker.shared.strays[failure.index()]);
+async fn reject(inlet: &mut Inlet<'_>, write: &mut Half<'_>, failure: Failure) -> Next {
     inlet.alarm.set(LINGER);
     let answer: Answer<Body<'_, '_>> = refusal(failure, true);
     let mut out = Outbox::default();

@@ -5,7 +5,7 @@ use crate::{
     error::Failure,
     front::Peer,
     handle::{handle, refusal},
-    headers, meter,
+    headers,
     socket::Socket,
     stream::{Answer, Download},
     upstream::{Piece, Upload},
@@ -106,7 +106,7 @@ async fn exchange(
             (Box::pin(handle(worker, &request, peer, upload)).await, to_head)
         }
         Err(failure) => {
-            meter::add_shared(&worker.shared.strays[failure.index()]);
+            worker.rejected(peer, Protocol::Http2, failure);
             (refusal(failure, false), parts.method == http::Method::HEAD)
         }
     };

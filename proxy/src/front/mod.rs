@@ -3,7 +3,7 @@
 pub mod h1;
 pub mod h2;
 
-use crate::{clock::Alarm, socket::Socket, wire::reader, worker::Worker};
+use crate::{clock::Alarm, forwarding, socket::Socket, wire::reader, worker::Worker};
 use bytes::Bytes;
 use std::{future::poll_fn, io::Write, net::IpAddr, rc::Rc, task::Poll};
 
@@ -15,13 +15,15 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub struct Peer {
     /// The address; an IPv4 address is one also where it comes as IPv6.
     pub address: IpAddr,
+    /// Whether it is a proxy that is believed about its clients.
+    pub trusted: bool,
     text: [u8; 45],
     length: usize,
 }
 
 impl Peer {
     /// The client of this address.
-    pub fn new(address: IpAddr) -> Peer {
+    pub fn new(address: IpAddr, trusted: bool) -> Peer {
         let address = address.to_canonical();
         let mut text = [0; 45];
         let mut room = &mut text[..];
@@ -30,6 +32,7 @@ impl Peer {
         let length = 45 - room.len();
         Peer {
             address,
+            trusted,
             text,
             length,
         }
@@ -43,7 +46,10 @@ impl Peer {
 
 /// Serves one client connection to its end.
 pub async fn serve(worker: Rc<Worker>, mut stream: Socket, peer: IpAddr) {
-    let peer = Peer::new(peer);
+    let peer = Peer::new(
+        peer,
+        forwarding::is_trusted(peer, &worker.settings.trusted_proxies),
+    );
     let alarm = worker.clock.alarm();
     alarm.set(worker.settings.header_timeout);
     let Some(first) = first(&worker, &mut stream, &alarm).await else {

@@ -158,6 +158,11 @@ impl Lines {
         self.places.len()
     }
 
+    /// The block that the lines lie in.
+    pub fn block(&self) -> Bytes {
+        self.block.clone()
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()

@@ -24,7 +24,7 @@ pub enum Name {
     Cookie,
     /// `via`.
     Via,
-    /// `forwarded`: passed on, safe from nomination.
+    /// `forwarded`.
     Forwarded,
     /// `x-forwarded-for`.
     ForwardedFor,
@@ -32,6 +32,8 @@ pub enum Name {
     ForwardedHost,
     /// `x-forwarded-proto`.
     ForwardedProto,
+    /// Any other `x-forwarded-` name, and `x-real-ip`.
+    ForwardedMore,
     /// `x-request-id`.
     RequestId,
     /// `traceparent`.
@@ -68,6 +70,8 @@ impl Name {
             17 if is("transfer-encoding") => Name::TransferEncoding,
             17 if is("x-forwarded-proto") => Name::ForwardedProto,
             17 if is("x-serin-synthetic") => Name::Synthetic,
+            9 if is("x-real-ip") => Name::ForwardedMore,
+            13.. if forwards(name) => Name::ForwardedMore,
             _ => Name::Other,
         }
     }
@@ -75,8 +79,17 @@ impl Name {
     /// Whether a client may make it hop-by-hop by naming it in `connection`. Routing, framing and forwarding headers
     /// stay: whoever could strip those could lie to the backend about who asks and for what.
     pub fn can_be_nominated(self, name: &[u8]) -> bool {
-        self == Name::Other && !name.eq_ignore_ascii_case(b"authorization") && !name.starts_with(b"x-serin-")
+        self == Name::Other && !name.eq_ignore_ascii_case(b"authorization") && !begins(name, b"x-serin-")
     }
+}
+
+fn forwards(name: &[u8]) -> bool {
+    begins(name, b"x-forwarded-")
+}
+
+fn begins(name: &[u8], lower: &[u8]) -> bool {
+    name.get(..lower.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(lower))
 }
 
 #[cfg(test)]
@@ -87,7 +100,11 @@ mod tests {
     fn names_are_found_in_any_case() {
         assert_eq!(Name::of(b"Transfer-Encoding"), Name::TransferEncoding);
         assert_eq!(Name::of(b"X-SERIN-SYNTHETIC"), Name::Synthetic);
+        assert_eq!(Name::of(b"X-Forwarded-Prefix"), Name::ForwardedMore);
+        assert_eq!(Name::of(b"x-forwarded-"), Name::Other);
+        assert_eq!(Name::of(b"X-Real-IP"), Name::ForwardedMore);
         assert_eq!(Name::of(b"hosts"), Name::Other);
+        assert!(!Name::Other.can_be_nominated(b"X-Serin-New"));
         assert_eq!(Name::of(b""), Name::Other);
     }
 }

@@ -10,4 +10,6 @@ mod evidence;
 mod faults;
 mod multiplexed;
 mod split;
+mod telling;
+mod trust;
 mod world;
