@@ -9,7 +9,7 @@ use crate::{
     record::Record,
     stream::{Answer, Download, Flow},
     upstream::{Sending, Upload, Wait, poll_head},
-    wire::{request::Method, response::Head},
+    wire::{body::Framing, lines::items, name::Name, request::Method, response::Head},
 };
 use std::{
     future::{Future, poll_fn},
@@ -65,9 +65,29 @@ impl Trip<'_> {
             lease = self.connect(fresh, record, upload).await.map_err(failed)?;
             sending.rewind();
             let head = poll_fn(|cx| poll_head(&mut lease, sending, upload, &wait, cx)).await;
-            return head.map(|h| (h, lease)).map_err(failed);
+            return head
+                .and_then(|h| self.check(h))
+                .map(|h| (h, lease))
+                .map_err(failed);
         }
-        head.map(|h| (h, lease)).map_err(failed)
+        head.and_then(|h| self.check(h))
+            .map(|h| (h, lease))
+            .map_err(failed)
+    }
+
+    /// A backend may go on only in a protocol that the client offered (RFC 9110, 7.8).
+    fn check(&self, head: Head) -> Result<Head, Failure> {
+        if head.framing != Framing::Tunnel {
+            return Ok(head);
+        }
+        let offered = |p: &[u8]| {
+            let mut all = self.request.lines.of(Name::Upgrade).flat_map(items);
+            all.any(|o| o.eq_ignore_ascii_case(p))
+        };
+        let taken = self.request.upgrades && head.lines.of(Name::Upgrade).flat_map(items).all(offered);
+        taken
+            .then_some(head)
+            .ok_or(Failure::BadHead("it switches protocols unasked"))
     }
 
     /// A new connection, within its time.

@@ -85,9 +85,14 @@ fn framing(request: &Request, out: &mut Vec<u8>) {
             decimal(n, out);
             out.extend_from_slice(b"\r\n");
         }
-        Framing::Chunked | Framing::Close => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Framing::Chunked | Framing::Close | Framing::Tunnel => {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n")
+        }
         Framing::Empty if request.lines.has(Name::ContentLength) => line(out, "content-length", b"0"),
         Framing::Empty => {}
+    }
+    if request.upgrades {
+        return upgrade(&request.lines, out);
     }
     if request.lines.has(Name::Te)
         && request
@@ -97,6 +102,14 @@ fn framing(request: &Request, out: &mut Vec<u8>) {
     {
         out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
     }
+}
+
+/// Asks for, or tells of, another protocol.
+pub fn upgrade(lines: &Lines, out: &mut Vec<u8>) {
+    for value in lines.of(Name::Upgrade) {
+        line(out, "upgrade", value);
+    }
+    out.extend_from_slice(b"connection: upgrade\r\n");
 }
 
 /// `x-request-id` and `traceparent` (W3C Trace Context) are begun when the client brought none. A trace that begins
@@ -201,6 +214,7 @@ pub fn answer_passes(class: Name) -> bool {
         class,
         Name::Connection
             | Name::Hop
+            | Name::Upgrade
             | Name::Te
             | Name::TransferEncoding
             | Name::ContentLength

@@ -38,6 +38,8 @@ pub struct Record {
     ended: bool,
     /// What is told of the request, if it may be told.
     note: Option<Box<Note>>,
+    /// Whether it goes on as a tunnel, which is under way long after it has ended for the evidence.
+    tunnel: bool,
 }
 
 impl Record {
@@ -66,6 +68,7 @@ impl Record {
             status: 0,
             ended: false,
             note: None,
+            tunnel: false,
         }
     }
 
@@ -152,6 +155,18 @@ impl Record {
         self.end(end);
     }
 
+    /// Ends as an upgrade: what was asked for is there. How long the tunnel lasts is no latency, and how it ends is no
+    /// failure; but it is under way until this is dropped.
+    pub fn switched(&mut self) {
+        self.tunnel = true;
+        self.complete();
+    }
+
+    /// Whether it was upgraded.
+    pub fn is_tunnel(&self) -> bool {
+        self.tunnel
+    }
+
     /// Ends with a failure.
     pub fn fail(&mut self, failure: Failure) {
         if self.ended {
@@ -181,7 +196,9 @@ impl Record {
         let (meter, track) = (self.lane.meter(), self.track);
         let age = self.start.elapsed();
         let nanos = u64::try_from(age.saturating_sub(self.connecting).as_nanos()).unwrap_or(u64::MAX);
-        meter.under_way(track, u64::MAX);
+        if !self.tunnel {
+            meter.under_way(track, u64::MAX);
+        }
         meter.took(track, self.mark.is_some(), nanos);
         meter.answers.add(Answer::new(
             track,
@@ -215,5 +232,8 @@ impl Drop for Record {
     /// Whoever drops a request that has not ended has lost its client.
     fn drop(&mut self) {
         self.fail(Failure::Cancelled);
+        if self.tunnel {
+            self.lane.meter().under_way(self.track, u64::MAX);
+        }
     }
 }

@@ -108,6 +108,14 @@ impl<U: Upload> Download<U> {
         }
     }
 
+    /// Whether nothing more goes up, because all has or nobody takes it.
+    pub fn is_request_over(&self) -> bool {
+        match self {
+            Download::Own(_) => true,
+            Download::Flow(flow) => flow.lease.is_none() || flow.sending.is_over(),
+        }
+    }
+
     /// The upload, when there is one, to wait for the client with.
     pub fn upload(&mut self) -> Option<&mut U> {
         match self {
@@ -128,6 +136,7 @@ impl<U: Upload> Flow<U> {
         idle: Duration,
     ) -> Flow<U> {
         record.answered(head.status);
+        let switched = head.framing == Framing::Tunnel;
         let mut flow = Flow {
             lease: Some(lease),
             decoder: Decoder::new(head.framing),
@@ -137,12 +146,23 @@ impl<U: Upload> Flow<U> {
             record,
             idle,
         };
-        if flow.decoder.is_done() {
+        if switched {
+            flow.switch();
+        } else if flow.decoder.is_done() {
             flow.finish();
         } else {
             flow.upload.alarm().set(idle);
         }
         flow
+    }
+
+    /// From here on a tunnel: what was asked has been answered, and its time taken.
+    fn switch(&mut self) {
+        self.keep_alive = false;
+        self.record.switched();
+        self.sending.switch();
+        self.upload.switch();
+        self.upload.alarm().set(self.idle);
     }
 
     /// Who serves, and why.
@@ -180,6 +200,10 @@ impl<U: Upload> Flow<U> {
                 Poll::Ready(Ok(more)) if !more.is_empty() => {
                     lease.rest = more;
                     self.upload.alarm().set(self.idle);
+                }
+                // The other direction of a tunnel may still be open.
+                Poll::Ready(Ok(_)) if self.record.is_tunnel() && !self.sending.is_over() => {
+                    return Poll::Ready(Ok(Piece::End(None)));
                 }
                 Poll::Ready(Ok(_)) if self.decoder.ends_with_connection() => self.finish(),
                 Poll::Ready(_) => return Poll::Ready(Err(self.fail(Failure::BodyReset))),

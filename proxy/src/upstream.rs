@@ -10,9 +10,11 @@ use crate::{
 };
 use bytes::{Buf, Bytes};
 use std::{
+    pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
+use tokio::io::AsyncWrite;
 
 /// A part of a body.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub trait Upload {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
     /// The deadline of this request.
     fn alarm(&self) -> &Alarm;
+    /// From here on the octets are those of another protocol.
+    fn switch(&mut self);
 }
 
 /// A request on its way out.
@@ -49,6 +53,8 @@ enum State {
     Head,
     /// The body is on its way.
     Body,
+    /// All of it is in the outbox, and then this direction of the connection is to be closed.
+    Closing,
     /// All of it is in the outbox.
     Ended,
     /// The backend takes no more; its answer may still come.
@@ -84,8 +90,15 @@ impl Sending {
     }
 
     /// Whether there is nothing more to do.
-    fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.state == State::Broken || self.is_done()
+    }
+
+    /// The request is through, and what the client sends from here on goes to the backend as it is.
+    pub fn switch(&mut self) {
+        self.outbox.clear();
+        self.framing = Framing::Tunnel;
+        self.state = State::Body;
     }
 
     /// Begins again: a request without a body, or one of which nothing was sent.
@@ -122,6 +135,11 @@ impl Sending {
                 self.state = State::Broken;
                 return Poll::Ready(Ok(()));
             }
+            if self.state == State::Closing {
+                // A connection that cannot be closed is closed already.
+                let _ = ready!(Pin::new(&mut lease.stream).poll_shutdown(cx));
+                self.state = State::Ended;
+            }
             if self.state == State::Ended {
                 return Poll::Ready(Ok(()));
             }
@@ -137,8 +155,9 @@ impl Sending {
             self.octets += data.len() as u64;
         }
         match (piece, self.framing) {
-            (Piece::Data(data), Framing::Length(_)) => self.outbox.plain(data),
+            (Piece::Data(data), Framing::Length(_) | Framing::Tunnel) => self.outbox.plain(data),
             (Piece::Data(data), _) => self.outbox.chunk(data),
+            (Piece::End(_), Framing::Tunnel) => self.state = State::Closing,
             (Piece::End(trailers), framing) => {
                 if framing == Framing::Chunked {
                     last_chunk(trailers.as_ref(), self.outbox.text());
@@ -216,7 +235,7 @@ fn poll_answer(lease: &mut Lease, to_head: bool, cx: &mut Context<'_>) -> Poll<R
         lease.rest = reader::join(&lease.rest, more);
         while let Some((head, n)) = Head::parse(&lease.rest, to_head)? {
             lease.rest.advance(n);
-            if head.status >= 200 {
+            if head.status >= 200 || head.framing == Framing::Tunnel {
                 return Poll::Ready(Ok(head));
             }
             if lease.rest.is_empty() {

@@ -5,7 +5,7 @@
 use crate::{
     clock::Alarm,
     error::Failure,
-    front::Peer,
+    front::{Peer, tunnel::Tunnel},
     handle::{handle, refusal},
     headers,
     socket::{Half, Socket},
@@ -59,6 +59,8 @@ enum Ending {
     Known,
     Chunked,
     Close,
+    /// It does not: the connection belongs to another protocol now.
+    Tunnel,
 }
 
 /// What comes after an answer.
@@ -169,6 +171,11 @@ async fn respond(
     {
         text.clear();
     }
+    if ending == Ending::Tunnel {
+        let mut tunnel = Tunnel::new(out);
+        let end = poll_fn(|cx| tunnel.poll(&mut answer.body, write, cx)).await;
+        return end.map_or(Next::Break, |()| Next::Close);
+    }
     let mut writing = Writing {
         out,
         ending,
@@ -269,7 +276,9 @@ fn head<U>(answer: &Answer<U>, request: Option<&Request>, keep: bool, out: &mut 
     let chunks = request.is_none_or(|r| headers::knows_chunks(r.protocol));
     let to_head = request.is_some_and(|r| r.method == Method::Head);
     let ending = framing(answer, to_head, chunks, out);
-    if !keep || ending == Ending::Close {
+    if ending == Ending::Tunnel {
+        headers::upgrade(&answer.lines, out);
+    } else if !keep || ending == Ending::Close {
         out.extend_from_slice(b"connection: close\r\n");
     } else if !chunks {
         out.extend_from_slice(b"connection: keep-alive\r\n");
@@ -296,6 +305,7 @@ fn status_line(status: u16, out: &mut Vec<u8>) {
 fn framing<U>(answer: &Answer<U>, to_head: bool, chunks: bool, out: &mut Vec<u8>) -> Ending {
     let told = answer.lines.of(Name::ContentLength).next();
     match (answer.framing, answer.status) {
+        (Framing::Tunnel, _) => return Ending::Tunnel,
         (_, 204) => {}
         (Framing::Empty, 304) | (Framing::Empty, _) if to_head || answer.status == 304 => {
             if let Some(length) = told {
@@ -416,6 +426,7 @@ impl Upload for Body<'_, '_> {
             }
             match ready!(reader::poll_read(&mut self.inlet.read, cx)) {
                 Ok(more) if !more.is_empty() => self.inlet.rest = more,
+                Ok(_) if self.decoder.ends_with_connection() => return Poll::Ready(Ok(Piece::End(None))),
                 _ => return Poll::Ready(Err(Failure::Cancelled)),
             }
         }
@@ -437,5 +448,9 @@ impl Upload for Body<'_, '_> {
 
     fn alarm(&self) -> &Alarm {
         &self.inlet.alarm
+    }
+
+    fn switch(&mut self) {
+        self.decoder = Decoder::new(Framing::Tunnel);
     }
 }

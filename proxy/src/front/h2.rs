@@ -246,6 +246,9 @@ impl Upload for Stream {
     fn alarm(&self) -> &Alarm {
         &self.alarm
     }
+
+    /// Never asked for: requests of HTTP/2 do not upgrade.
+    fn switch(&mut self) {}
 }
 
 fn lines(headers: &HeaderMap) -> Result<Lines, Failure> {

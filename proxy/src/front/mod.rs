@@ -2,6 +2,7 @@
 
 pub mod h1;
 pub mod h2;
+pub mod tunnel;
 
 use crate::{clock::Alarm, forwarding, socket::Socket, wire::reader, worker::Worker};
 use bytes::Bytes;

@@ -19,6 +19,8 @@ pub enum Framing {
     Chunked,
     /// When the connection ends; answers only.
     Close,
+    /// No body: after the head both sides speak another protocol.
+    Tunnel,
 }
 
 /// What came out of a decoder.
@@ -71,7 +73,7 @@ impl Decoder {
             Framing::Empty => Decoder::Length(0),
             Framing::Length(n) => Decoder::Length(n),
             Framing::Chunked => Decoder::Chunked(Chunk::Size(0, 0)),
-            Framing::Close => Decoder::Close,
+            Framing::Close | Framing::Tunnel => Decoder::Close,
         }
     }
 

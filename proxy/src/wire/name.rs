@@ -8,8 +8,10 @@ pub enum Name {
     Other,
     /// Hop-by-hop (RFC 9110, 7.6.1).
     Connection,
-    /// Hop-by-hop: `keep-alive`, `proxy-connection`, `upgrade`.
+    /// Hop-by-hop: `keep-alive`, `proxy-connection`.
     Hop,
+    /// `upgrade`: hop-by-hop, and asked for anew.
+    Upgrade,
     /// `te`: hop-by-hop, but `trailers` is asked for anew.
     Te,
     /// `transfer-encoding`.
@@ -56,7 +58,7 @@ impl Name {
             4 if is("host") => Name::Host,
             6 if is("cookie") => Name::Cookie,
             6 if is("expect") => Name::Expect,
-            7 if is("upgrade") => Name::Hop,
+            7 if is("upgrade") => Name::Upgrade,
             9 if is("forwarded") => Name::Forwarded,
             10 if is("connection") => Name::Connection,
             10 if is("keep-alive") => Name::Hop,

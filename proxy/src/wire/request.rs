@@ -56,6 +56,8 @@ pub struct Request {
     pub keep_alive: bool,
     /// Whether the client waits for `100 Continue`.
     pub expects: bool,
+    /// Whether the client asks to go on in another protocol.
+    pub upgrades: bool,
     method_text: (u16, u16),
     target: (u16, u16),
     host: (u16, u16),
@@ -154,6 +156,7 @@ impl Request {
             protocol: parts.protocol,
             framing: parts.framing,
             expects: lines.has(Name::Expect) && parts.framing != Framing::Empty,
+            upgrades: lines.has(Name::Upgrade) && upgrades(&lines, parts.protocol, parts.framing),
             keep_alive,
             lines,
             method_text: parts.method,
@@ -223,6 +226,19 @@ impl Request {
     pub fn is_replay_safe(&self) -> bool {
         matches!(self.method, Method::Get | Method::Head | Method::Options) && self.framing == Framing::Empty
     }
+}
+
+/// Whether an upgrade is asked of the backend (RFC 9110, 7.8). Not to HTTP/2: what a backend would take in there nobody
+/// here reads. Nor with a body: it would be sent before anybody knows in which protocol. Both are answered as if the
+/// client had not asked, as anybody may.
+fn upgrades(lines: &Lines, protocol: Protocol, framing: Framing) -> bool {
+    protocol == Protocol::Http11
+        && framing == Framing::Empty
+        && lines.connection_names(b"upgrade")
+        && !lines
+            .of(Name::Upgrade)
+            .flat_map(lines::items)
+            .any(|p| p.get(..2).is_some_and(|h| h.eq_ignore_ascii_case(b"h2")))
 }
 
 /// The rules of one HTTP/1 request that go beyond its syntax.

@@ -73,7 +73,8 @@ fn framing(lines: &Lines, status: u16, old: bool, to_head: bool) -> Result<Frami
         return Err("transfer-encoding in HTTP/1.0");
     }
     match status {
-        101 => Err("it switches protocols unasked"),
+        101 if lines.has(Name::Upgrade) => Ok(Framing::Tunnel),
+        101 => Err("it switches to no protocol"),
         100..=199 | 204 | 304 => Ok(Framing::Empty),
         200..=599 if to_head => Ok(Framing::Empty),
         200..=599 => Ok(match length {

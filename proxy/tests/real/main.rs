@@ -12,4 +12,5 @@ mod multiplexed;
 mod split;
 mod telling;
 mod trust;
+mod upgrades;
 mod world;
