@@ -11,7 +11,7 @@ mod tracing;
 pub use self::{
     access_log::{AccessLogEntry, LogFormat},
     limits::LimitsEntry,
-    resilience::ResilienceEntry,
+    resilience::{HealthCheckEntry, ResilienceEntry},
     tls::{CertificateEntry, ClientAuth, ProxyProtocol, TlsEntry, TlsVersion},
     tracing::TracingEntry,
 };

@@ -2,6 +2,7 @@
 
 use crate::{
     balance,
+    clock::Patience,
     error::Failure,
     handle::{Failed, Trip},
     headers::{self, Journey},
@@ -56,7 +57,7 @@ impl Trip<'_> {
         };
         let wait = Wait {
             to_head: self.request.method == Method::Head,
-            patience: self.worker.settings.request_timeout,
+            patience: self.deadlines.head,
         };
         let head = poll_fn(|cx| poll_head(&mut lease, sending, upload, &wait, cx)).await;
         // A connection that its backend closed while it lay idle: nobody's failure, and once more on a fresh one.
@@ -99,7 +100,10 @@ impl Trip<'_> {
     ) -> Result<Lease, Failure> {
         let begun = Instant::now();
         let endpoint = Rc::clone(busy.endpoint());
-        upload.alarm().set(self.worker.settings.connect_timeout);
+        upload.alarm().wait(Patience {
+            each: self.worker.settings.connect_timeout,
+            ..self.deadlines.head
+        });
         let mut connecting = pin!(busy.connect());
         let outcome = poll_fn(|cx| {
             if let Poll::Ready(made) = connecting.as_mut().poll(cx) {
@@ -117,7 +121,7 @@ impl Trip<'_> {
         if outcome.as_ref().err() == Some(&Failure::ConnectTimeout) {
             Busy::timed_out(&endpoint);
         }
-        upload.alarm().set(self.worker.settings.request_timeout);
+        upload.alarm().wait(self.deadlines.head);
         // Who gives up while connecting has waited all the same: that age is no connection's fault to be taken off.
         if outcome.as_ref().err() != Some(&Failure::Cancelled) {
             record.connected(begun.elapsed());
@@ -133,8 +137,10 @@ impl Trip<'_> {
         upload: U,
         record: Record,
     ) -> Answer<U> {
-        let idle = self.worker.settings.stream_idle_timeout;
-        let flow = Flow::new(&head, lease, sending, upload, record, idle);
+        let patience = self
+            .deadlines
+            .body(&head, self.worker.settings.stream_idle_timeout);
+        let flow = Flow::new(&head, lease, sending, upload, record, patience);
         Answer {
             status: head.status,
             lines: head.lines,

@@ -30,6 +30,24 @@ pub struct Alarm {
     slot: usize,
 }
 
+/// A moment of a thread's clock, exact to a [`TICK`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(u64);
+
+/// How long to wait for the next step, and until when for all of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For one step.
+    pub each: Duration,
+    /// For all.
+    pub latest: Moment,
+}
+
+impl Moment {
+    /// Does not come.
+    pub const NEVER: Moment = Moment(NEVER);
+}
+
 impl Clock {
     /// An alarm that is not set.
     pub fn alarm(self: &Rc<Clock>) -> Alarm {
@@ -47,6 +65,16 @@ impl Clock {
     /// Ticks since the thread began.
     pub fn now(&self) -> u64 {
         self.now.get()
+    }
+
+    /// The moment after this time.
+    pub fn after(&self, time: Duration) -> Moment {
+        Moment(self.now() + ticks(time))
+    }
+
+    /// Whether a moment has come.
+    pub fn has_come(&self, moment: Moment) -> bool {
+        moment.0 <= self.now()
     }
 
     /// Moves on to `now` ticks and wakes whoever waits for that.
@@ -83,6 +111,17 @@ impl Alarm {
     /// Rings after this time, unless it is set again.
     pub fn set(&self, after: Duration) {
         self.clock.put(self.slot, self.clock.now() + ticks(after));
+    }
+
+    /// Rings when this patience is over, unless it is set again.
+    pub fn wait(&self, patience: Patience) {
+        let each = self.clock.now() + ticks(patience.each);
+        self.clock.put(self.slot, each.min(patience.latest.0));
+    }
+
+    /// The clock that it belongs to.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// As [`Alarm::set`], unless a time is set already.
@@ -144,6 +183,24 @@ mod tests {
         assert!(a.rings(&cx) && !b.rings(&cx));
         a.set(Duration::from_secs(1));
         assert!(!a.rings(&cx));
+    }
+
+    #[test]
+    fn patience_ends_with_the_last_moment() {
+        let clock = Rc::new(Clock::default());
+        let alarm = clock.alarm();
+        let cx = Context::from_waker(Waker::noop());
+        let patience = Patience {
+            each: Duration::from_millis(100),
+            latest: clock.after(Duration::from_millis(150)),
+        };
+        alarm.wait(patience);
+        clock.advance(4);
+        assert!(!alarm.rings(&cx));
+        alarm.wait(patience);
+        clock.advance(7);
+        assert!(alarm.rings(&cx) && clock.has_come(patience.latest));
+        assert!(!clock.has_come(Moment::NEVER));
     }
 
     #[test]

@@ -133,11 +133,6 @@ impl Failure {
         matches!(self, Failure::Refused | Failure::ConnectTimeout)
     }
 
-    /// Whether another try may help: no connection, or one that broke before the first octet of an answer.
-    pub const fn is_early(self) -> bool {
-        matches!(self, Failure::Refused | Failure::ConnectTimeout | Failure::Reset)
-    }
-
     /// The failure of a connection that broke while the head was waited for.
     pub fn from_io(_: io::Error) -> Failure {
         Failure::Reset

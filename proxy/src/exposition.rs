@@ -2,7 +2,7 @@
 
 use crate::{
     error::KINDS,
-    meter::{self, Meter},
+    meter::{self, Meter, RETRIES},
     service::Service,
     shared::Shared,
     wire::request::{Method, Protocol},
@@ -11,7 +11,7 @@ use contract::{
     latency::{EDGES, edge_seconds},
     names::{
         METRIC_CONFIG_REJECTED, METRIC_CONNECTIONS, METRIC_DECISIONS, METRIC_DURATION, METRIC_FAILURES,
-        METRIC_GUARD, METRIC_INFLIGHT, METRIC_LOG_DROPPED, METRIC_REQUESTS, METRIC_SPANS,
+        METRIC_GUARD, METRIC_INFLIGHT, METRIC_LOG_DROPPED, METRIC_REQUESTS, METRIC_RETRIES, METRIC_SPANS,
         METRIC_SPANS_DROPPED, METRIC_SPLIT_INFO, METRIC_SPLIT_WEIGHT, Reason, Track,
     },
 };
@@ -56,6 +56,12 @@ pub fn text(shared: &Shared) -> String {
             "Failures by side and kind.",
             MetricType::COUNTER,
             failures(shared, of_each(failed)),
+        ),
+        family(
+            METRIC_RETRIES,
+            "Second tries within a track, and those for which there was no budget.",
+            MetricType::COUNTER,
+            of_each(retries),
         ),
         family(
             METRIC_INFLIGHT,
@@ -255,6 +261,20 @@ fn failed(service: &Service, out: &mut Vec<Metric>) {
                 ("track", track.name()),
                 ("side", side.name()),
                 ("kind", kind),
+            ]);
+            out.push(counter(labels, n));
+        }
+    }
+}
+
+fn retries(service: &Service, out: &mut Vec<Metric>) {
+    for track in Track::BOTH {
+        for (i, outcome) in RETRIES.iter().enumerate() {
+            let n = sum(service, |m| &m.retries[track.index()][i]);
+            let labels = labels([
+                ("service", &service.name),
+                ("track", track.name()),
+                ("outcome", outcome),
             ]);
             out.push(counter(labels, n));
         }

@@ -1,17 +1,20 @@
 //! One request, from its head to the head of its answer. Read this first: it is the whole way in order.
 
 use crate::{
+    again::{Course, give_up},
     choose::{self, Choice, choose},
+    deadline::Deadlines,
     error::Failure,
     forwarding,
     front::Peer,
     headers::{self, Identities},
     meter,
+    pool::Lease,
     record::Record,
     stream::{Answer, Download},
     telemetry::note::{Ending, Note},
     upstream::Upload,
-    wire::{body::Framing, lines::Lines, name::Name, request::Request},
+    wire::{body::Framing, lines::Lines, name::Name, request::Request, response::Head},
     worker::{Lane, Lot, Worker},
 };
 use contract::names::{HEADER_DEBUG, HEADER_ERROR, HEADER_REASON, HEADER_TRACK, Reason, Track};
@@ -23,13 +26,13 @@ use std::{
 
 /// What is decided about a request before anything is sent.
 #[derive(Clone, Copy, Debug)]
-struct Plan {
-    track: Track,
-    reason: Reason,
+pub(crate) struct Plan {
+    pub track: Track,
+    pub reason: Reason,
     /// Whether its outcome is evidence.
-    judged: bool,
+    pub judged: bool,
     /// Whether it asked for a track by itself.
-    opted: bool,
+    pub opted: bool,
 }
 
 /// Answers one request. Whatever goes wrong becomes an answer too.
@@ -61,6 +64,7 @@ pub async fn handle<U: Upload>(worker: &Rc<Worker>, request: &Request, peer: &Pe
                 start,
                 bucket: choice.bucket,
                 ids,
+                deadlines: Deadlines::begin(worker, &lane.route.resilience, request),
             };
             let mut answer = trip.go(plan, note, upload).await;
             trip.mark(plan, &mut answer);
@@ -168,15 +172,7 @@ pub(crate) struct Trip<'a> {
     pub bucket: Option<u64>,
     /// What it is called where its client gave it no name.
     pub ids: Identities,
-}
-
-/// What may be tried after a failed attempt.
-#[derive(Clone, Copy, Debug)]
-enum Again {
-    /// Another endpoint of the same track.
-    Elsewhere,
-    /// Stable instead of the canary.
-    Shield,
+    pub deadlines: Deadlines,
 }
 
 /// What is known after an attempt that failed.
@@ -186,27 +182,32 @@ pub(crate) struct Failed {
     pub at: Option<SocketAddr>,
 }
 
+/// What an attempt came to.
+pub(crate) type Tried = Result<(Head, Lease), Failed>;
+
 impl Trip<'_> {
-    /// The first attempt, and at most two more: another endpoint of the track, then the shield. Only the first one is
-    /// evidence.
+    /// The first attempt, and at most one more at another endpoint of the track, one at stable instead of the canary,
+    /// and one at another endpoint there. Only the first one is evidence.
     async fn go<U: Upload>(&self, plan: Plan, note: Option<Box<Note>>, mut upload: U) -> Answer<U> {
         let mut sending = self.sending();
         let mut record = self
             .record(plan.track, plan.reason, plan.judged, self.start)
             .with(note);
-        upload.alarm().set(self.worker.settings.request_timeout);
-        let mut tried = self.attempt(&mut record, None, &mut sending, &mut upload).await;
-        for step in [Again::Elsewhere, Again::Shield] {
-            let Err(failed) = &tried else { break };
-            let Some((track, reason, avoid)) = self.again(plan, step, failed) else {
-                continue;
+        let mut course = Course::default();
+        let mut avoid = None;
+        let tried = loop {
+            upload.alarm().wait(self.deadlines.head);
+            let tried = self.attempt(&mut record, avoid, &mut sending, &mut upload).await;
+            let Some(next) = self.next(plan, &mut course, &record, &tried) else {
+                break tried;
             };
-            let note = record.hand_over(failed.failure);
-            record = self.record(track, reason, false, Instant::now()).with(note);
-            upload.alarm().set(self.worker.settings.request_timeout);
+            let note = give_up(record, tried);
+            record = self
+                .record(next.track, next.reason, false, Instant::now())
+                .with(note);
+            avoid = next.avoid;
             sending.rewind();
-            tried = self.attempt(&mut record, avoid, &mut sending, &mut upload).await;
-        }
+        };
         match tried {
             Ok((head, lease)) => self.answer(head, lease, sending, upload, record),
             Err(failed) => {
@@ -219,26 +220,6 @@ impl Trip<'_> {
 
     fn record(&self, track: Track, reason: Reason, judged: bool, start: Instant) -> Record {
         Record::begin(self.lane, self.request, track, reason, judged, start)
-    }
-
-    /// Where another attempt goes, if this step is allowed.
-    fn again(&self, plan: Plan, step: Again, failed: &Failed) -> Option<(Track, Reason, Option<SocketAddr>)> {
-        let more = self.lane.endpoints(plan.track).len() > 1;
-        match step {
-            Again::Elsewhere if failed.failure.is_before_sending() && more => {
-                Some((plan.track, plan.reason, failed.at))
-            }
-            Again::Elsewhere => None,
-            Again::Shield => self.shield(plan, failed.failure).map(|(t, r)| (t, r, None)),
-        }
-    }
-
-    /// Stable answers where the canary could not: never for who asked for the canary, and never what may have had an
-    /// effect already.
-    fn shield(&self, plan: Plan, failure: Failure) -> Option<(Track, Reason)> {
-        let safe = failure.is_before_sending() || failure.is_early() && self.request.is_replay_safe();
-        let may = self.lane.route.shield && !plan.opted && self.lane.route.has(Track::Stable);
-        (plan.track == Track::Canary && may && safe).then_some((Track::Stable, Reason::Shield))
     }
 
     /// Says who served and why: to who may ask, and to who asked for a track that was empty.

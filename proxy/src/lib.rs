@@ -8,12 +8,15 @@
 //! a side, and only a backend's failure is charged to a track; only first attempts are evidence.
 
 pub mod admin;
+pub mod again;
 pub mod attempt;
 pub mod balance;
+pub mod budget;
 pub mod choose;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod deadline;
 pub mod dial;
 pub mod door;
 pub mod entropy;
@@ -30,6 +33,7 @@ pub mod meter;
 pub mod page;
 pub mod pool;
 pub mod record;
+pub mod resilience;
 pub mod running;
 pub mod server;
 pub mod service;

@@ -18,6 +18,8 @@ use std::{
 
 /// Slots of the table of answered requests; what does not fit is counted in one more.
 const SLOTS: usize = 256;
+/// What becomes of a wish for a second try, in the order of their counters.
+pub const RETRIES: [&str; 2] = ["tried", "over_budget"];
 /// Key of the slot for what did not fit.
 const OVERFLOW: u32 = u32::MAX;
 
@@ -46,6 +48,8 @@ pub struct Meter {
     pub decisions: [[AtomicU64; Reason::ALL.len()]; 2],
     /// Failures by track and kind.
     pub failures: [[AtomicU64; KINDS.len()]; 2],
+    /// Second tries within a track: made, and not made because the budget was spent.
+    pub retries: [[AtomicU64; RETRIES.len()]; 2],
     /// Requests under way by track.
     pub inflight: [AtomicU64; 2],
     /// Answered requests by code, method, protocol, track and evidence.
@@ -93,6 +97,7 @@ impl Default for Meter {
             durations: from_fn(|_| from_fn(|_| Histogram::default())),
             decisions: from_fn(|_| from_fn(|_| AtomicU64::new(0))),
             failures: from_fn(|_| from_fn(|_| AtomicU64::new(0))),
+            retries: from_fn(|_| from_fn(|_| AtomicU64::new(0))),
             inflight: from_fn(|_| AtomicU64::new(0)),
             answers: Answers::default(),
             ring: Ring::default(),
@@ -110,6 +115,17 @@ impl Meter {
     /// Counts a failure that is charged to a track.
     pub fn failed(&self, track: Track, failure: Failure) {
         add(&self.failures[track.index()][failure.index()], 1);
+    }
+
+    /// Counts a second try, or that there is no budget for it.
+    pub fn retried(&self, track: Track, granted: bool) {
+        add(&self.retries[track.index()][usize::from(!granted)], 1);
+    }
+
+    /// Requests so far, second tries among them.
+    pub fn decided_so_far(&self) -> u64 {
+        let all = self.decisions.iter().flatten();
+        all.fold(0, |n, d| n.wrapping_add(d.load(Relaxed)))
     }
 
     /// Counts a request that begins (1) or ends (-1, as its two's complement).

@@ -4,6 +4,10 @@ use crate::{
     dial,
     evidence::pods::{Lap, Pod},
     socket::Socket,
+    wire::{
+        body::{Decoder, Framing, Step},
+        response::Head,
+    },
 };
 use bytes::Bytes;
 use std::{
@@ -206,6 +210,22 @@ impl Lease {
     /// Which endpoint.
     pub fn endpoint(&self) -> &Rc<Endpoint> {
         &self.busy.0
+    }
+
+    /// Gives up an answer whose head was read. The connection is kept only when all of it is there already: to wait for
+    /// the rest of what nobody wants would hold up whoever needs the connection.
+    pub fn discard(mut self, head: &Head) {
+        let mut decoder = Decoder::new(head.framing);
+        while !decoder.is_done() {
+            match decoder.decode(&mut self.rest) {
+                Ok(Step::Data(_)) => {}
+                Ok(Step::End(_)) => break,
+                _ => return,
+            }
+        }
+        if head.keep_alive && head.framing != Framing::Close {
+            self.release();
+        }
     }
 
     /// Gives the connection back; only after a whole answer, and when the backend goes on with it.

@@ -114,6 +114,11 @@ impl Record {
         note
     }
 
+    /// What is told of the request, for another attempt to take over.
+    pub fn take_note(&mut self) -> Option<Box<Note>> {
+        self.note.take()
+    }
+
     /// What is told of the request, to be added to.
     pub fn note(&mut self) -> Option<&mut Note> {
         self.note.as_deref_mut()

@@ -1,6 +1,7 @@
 //! The body of an answer on its way to the client, and whatever of the request's body is still on its way up.
 
 use crate::{
+    clock::{Moment, Patience},
     error::Failure,
     pool::Lease,
     record::Record,
@@ -18,6 +19,9 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
+
+/// A client that has not come back for more for so long is the one that is waited for.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// An answer, of a backend or of our own.
 #[derive(Debug)]
@@ -56,7 +60,11 @@ pub struct Flow<U> {
     sending: Sending,
     upload: U,
     record: Record,
-    idle: Duration,
+    patience: Patience,
+    /// When the client will have been slow, if it does not come back for more.
+    slow_from: Moment,
+    /// Whether it was: then a whole answer that came too late is not the backend's fault.
+    slow: bool,
 }
 
 impl<U: Upload> Download<U> {
@@ -133,7 +141,7 @@ impl<U: Upload> Flow<U> {
         sending: Sending,
         upload: U,
         mut record: Record,
-        idle: Duration,
+        patience: Patience,
     ) -> Flow<U> {
         record.answered(head.status);
         let switched = head.framing == Framing::Tunnel;
@@ -144,14 +152,16 @@ impl<U: Upload> Flow<U> {
             sending,
             upload,
             record,
-            idle,
+            patience,
+            slow_from: Moment::NEVER,
+            slow: false,
         };
         if switched {
             flow.switch();
         } else if flow.decoder.is_done() {
             flow.finish();
         } else {
-            flow.upload.alarm().set(idle);
+            flow.upload.alarm().wait(patience);
         }
         flow
     }
@@ -162,7 +172,8 @@ impl<U: Upload> Flow<U> {
         self.record.switched();
         self.sending.switch();
         self.upload.switch();
-        self.upload.alarm().set(self.idle);
+        self.patience.latest = Moment::NEVER;
+        self.upload.alarm().wait(self.patience);
     }
 
     /// Who serves, and why.
@@ -174,6 +185,8 @@ impl<U: Upload> Flow<U> {
         if let Err(failure) = self.send(cx) {
             return Poll::Ready(Err(self.fail(failure)));
         }
+        self.slow |= self.upload.alarm().clock().has_come(self.slow_from);
+        self.slow_from = Moment::NEVER;
         loop {
             let Some(lease) = &mut self.lease else {
                 return Poll::Ready(Ok(Piece::End(None)));
@@ -185,6 +198,8 @@ impl<U: Upload> Flow<U> {
                     }
                     if self.decoder.is_done() {
                         self.finish();
+                    } else {
+                        self.slow_from = self.upload.alarm().clock().after(SLOW);
                     }
                     return Poll::Ready(Ok(Piece::Data(data)));
                 }
@@ -199,7 +214,7 @@ impl<U: Upload> Flow<U> {
                 Poll::Pending => return self.pending(cx),
                 Poll::Ready(Ok(more)) if !more.is_empty() => {
                     lease.rest = more;
-                    self.upload.alarm().set(self.idle);
+                    self.upload.alarm().wait(self.patience);
                 }
                 // The other direction of a tunnel may still be open.
                 Poll::Ready(Ok(_)) if self.record.is_tunnel() && !self.sending.is_over() => {
@@ -219,7 +234,7 @@ impl<U: Upload> Flow<U> {
         let Some(lease) = &mut self.lease else {
             return Ok(());
         };
-        match self.sending.poll(lease, &mut self.upload, self.idle, cx) {
+        match self.sending.poll(lease, &mut self.upload, self.patience, cx) {
             Poll::Ready(sent) => sent,
             Poll::Pending => Ok(()),
         }
@@ -227,7 +242,13 @@ impl<U: Upload> Flow<U> {
 
     fn pending(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Failure>> {
         if self.upload.alarm().rings(cx) {
-            return Poll::Ready(Err(self.fail(Failure::BodyTimeout)));
+            let late = self.upload.alarm().clock().has_come(self.patience.latest);
+            let failure = if late && self.slow {
+                Failure::Cancelled
+            } else {
+                Failure::BodyTimeout
+            };
+            return Poll::Ready(Err(self.fail(failure)));
         }
         if self.sending.is_done() && self.upload.poll_gone(cx).is_ready() {
             return Poll::Ready(Err(self.fail(Failure::Cancelled)));

@@ -1,6 +1,6 @@
 //! The routing table in force: immutable, compiled once, swapped whole. A request takes one and keeps it to its end.
 
-use crate::evidence::pods::Pod;
+use crate::{evidence::pods::Pod, resilience::Resilience};
 use contract::{
     Canary, Fault, Split,
     annotations::{Cohort, HeaderTest},
@@ -44,6 +44,8 @@ pub struct Route {
     pub pods: [Vec<Arc<Pod>>; 2],
     /// Whether stable answers where the canary failed.
     pub shield: bool,
+    /// How its endpoints are chosen, limited and tried again.
+    pub resilience: Resilience,
     /// Why the guard has cut the canary's share, if it has ([`Route::cut`]).
     pub guard: Option<String>,
 }
@@ -172,11 +174,13 @@ impl Route {
         prefix: &str,
     ) -> Result<Route, Vec<Fault>> {
         let rules = Rules::compile(&source.canary, prefix)?;
+        let resilience = Resilience::new(&entry.resilience, "resilience")?;
         Ok(Route {
             hash: source.canary.hash(),
             epoch: 0,
             pods: Default::default(),
             shield: source.canary.shield,
+            resilience,
             guard: None,
             rules,
             entry,

@@ -2,7 +2,7 @@
 //! may answer before it has read everything.
 
 use crate::{
-    clock::Alarm,
+    clock::{Alarm, Patience},
     error::Failure,
     headers,
     pool::Lease,
@@ -12,7 +12,6 @@ use bytes::{Buf, Bytes};
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 use tokio::io::AsyncWrite;
 
@@ -117,7 +116,7 @@ impl Sending {
         &mut self,
         lease: &mut Lease,
         upload: &mut impl Upload,
-        patience: Duration,
+        patience: Patience,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Failure>> {
         if self.state == State::Head {
@@ -144,7 +143,7 @@ impl Sending {
                 return Poll::Ready(Ok(()));
             }
             let piece = ready!(upload.poll_piece(cx))?;
-            upload.alarm().set(patience);
+            upload.alarm().wait(patience);
             self.outbox.clear();
             self.take(piece);
         }
@@ -212,7 +211,7 @@ pub struct Wait {
     /// Whether the request is a HEAD.
     pub to_head: bool,
     /// The time that the backend has from the last octet of the request.
-    pub patience: Duration,
+    pub patience: Patience,
 }
 
 /// Who was late: the client, when it is its body that is waited for.

@@ -2,6 +2,7 @@
 
 use crate::wire::request::Protocol;
 use crate::{
+    budget::Budget,
     choose::Dice,
     clock::Clock,
     config::Settings,
@@ -67,6 +68,7 @@ pub struct Lane {
     worker: usize,
     endpoints: [Vec<Rc<Endpoint>>; 2],
     strata: Rc<RefCell<Strata>>,
+    budget: Rc<Budget>,
 }
 
 impl Worker {
@@ -121,6 +123,7 @@ impl Worker {
             worker: self.number,
             service,
             endpoints,
+            budget: before.map(|l| Rc::clone(&l.budget)).unwrap_or_default(),
             strata: Rc::clone(self.lots.borrow_mut().entry(name.clone()).or_default()),
         }
     }
@@ -168,6 +171,19 @@ impl Lane {
     /// This worker's counters.
     pub fn meter(&self) -> &Meter {
         &self.service.meters[self.worker]
+    }
+
+    /// Takes a second try from the budget, and counts whether there was one.
+    pub fn may_retry(&self, track: Track) -> bool {
+        let (meter, limits) = (self.meter(), &self.route.resilience);
+        let granted = self.budget.take(
+            self.birth.elapsed(),
+            meter.decided_so_far(),
+            limits.retry_share,
+            limits.retry_min,
+        );
+        meter.retried(track, granted);
+        granted
     }
 
     /// The endpoints of a track.

@@ -1,7 +1,7 @@
 //! The file of a machine without Kubernetes: read, checked whole, every fault at once.
 
 use super::overlay::Overlay;
-use crate::{config::Settings, table};
+use crate::{config::Settings, resilience::Resilience, table};
 use contract::{Fault, fault, file::File, routes};
 use std::{
     fmt, fs, io,
@@ -129,6 +129,9 @@ pub fn routes(file: &File, overlay: &Overlay, prefix: &str) -> Result<Vec<routes
     for (i, entry) in file.service.iter().enumerate() {
         let key = format!("service[{i}]");
         faults.extend(entry.rollout.faults(&format!("{key}.rollout")));
+        if let Err(more) = Resilience::new(&entry.resilience, &format!("{key}.resilience")) {
+            faults.extend(more);
+        }
         let annotations = overlay.over(&entry.name, &entry.annotations);
         let built = routes::Route::build(&key, entry, &annotations, prefix)
             .and_then(|r| table::Rules::compile(&r.canary, prefix).map(|_| r));

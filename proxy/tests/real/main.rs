@@ -6,9 +6,12 @@
 mod admin;
 mod bodies;
 mod change;
+mod deadlines;
 mod evidence;
+mod failures;
 mod faults;
 mod multiplexed;
+mod shield;
 mod split;
 mod telling;
 mod trust;

@@ -225,6 +225,28 @@ pub fn ok(body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
+/// Closes with a reset instead of an end.
+pub fn reset(mut wire: Wire) {
+    let socket = socket2::SockRef::from(&*wire.stream());
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// A backend that resets each connection after a request.
+pub fn resetting() -> Backend {
+    Backend::raw(|mut wire| {
+        wire.message(false);
+        reset(wire);
+    })
+}
+
+/// A backend that takes requests and never answers, for as long as the connection stands.
+pub fn hanging() -> Backend {
+    Backend::raw(|mut wire| {
+        wire.message(false);
+        while !wire.is_closed() {}
+    })
+}
+
 /// An address where nobody listens.
 pub fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
@@ -279,6 +301,12 @@ impl Plan {
         for (key, value) in lines.iter().filter(|(k, _)| *k != "hosts") {
             self.services += &format!("\"serin.dev/{key}\" = '{value}'\n");
         }
+        self
+    }
+
+    /// Lines of the last service's `[service.resilience]`.
+    pub fn resilience(mut self, lines: &str) -> Plan {
+        self.services += &format!("[service.resilience]\n{lines}\n");
         self
     }
 
