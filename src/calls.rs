@@ -173,6 +173,12 @@ impl Admin {
         self.call(Method::GET, path, Vec::new(), None)
     }
 
+    /// The answer to a POST of a value.
+    pub fn post<T: DeserializeOwned>(&self, path: &str, value: &impl serde::Serialize) -> Result<T, Failure> {
+        let body = serde_json::to_vec(value).map_err(Failure::refused)?;
+        self.call(Method::POST, path, body, None)
+    }
+
     fn call<T: DeserializeOwned>(
         &self,
         method: Method,

@@ -8,7 +8,7 @@ mod study;
 
 pub use cluster::{ApproveArgs, DeployArgs, ManifestArgs, WatchArgs};
 pub use control::ControllerArgs;
-pub use look::{ExplainArgs, ReplayArgs};
+pub use look::{DecideArgs, ExplainArgs, ReplayArgs};
 pub use planes::{ClusterArgs, ProxyArgs};
 pub use study::{PlanArgs, Reference, SimulateArgs};
 
@@ -70,6 +70,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Say in plain words why something was decided, or what it waits for
     Explain(ExplainArgs),
+    /// Say where a request would go, and why
+    Where(DecideArgs),
     /// Compute every decision of a log of blocks again, and compare bit for bit
     Replay(ReplayArgs),
     /// Set the canary's weight by hand; a release under way pauses

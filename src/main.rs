@@ -8,6 +8,7 @@ mod cli;
 mod cluster;
 mod control;
 mod crd;
+mod decide;
 mod demo;
 mod explain;
 mod fail;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Simulate(args) => simulate::main(&args),
         Command::Status(args) => calls::status(&args),
         Command::Explain(args) => explain::main(&args),
+        Command::Where(args) => decide::main(&args),
         Command::Replay(args) => replay::main(&args),
         Command::Weight(args) => calls::weight(&args),
         Command::Promote(args) => calls::command(&args, controller::contract::release::Command::Promote),

@@ -7,6 +7,8 @@
 //! | `GET /services` | | `[ServiceState]` |
 //! | `GET /services/NAME` | | `ServiceState` |
 //! | `PATCH /services/NAME/annotations` | `{"serin.dev/canary-weight": "5", "key to remove": null}` | `ServiceState` |
+//! | `POST /decide` | [`crate::decision::Question`] | [`crate::decision::Decision`]: where such a request would go, and why |
+//! | `GET /where` | | the same for people, as a page with a form; the token is one of its fields |
 //! | `GET /rollouts`, `GET /rollouts/NAME` | | `[Status]`, `Status` ([`crate::release::Status`]) |
 //! | `GET /rollouts/NAME/explanation` | | [`crate::explanation::Explanation`]; `null` while nothing is judged |
 //! | `GET /rollouts/NAME/decisions/N`, or `…/last` | | [`crate::release::Decision`] with its explanation; `last`: that rests on evidence |

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod annotations;
 pub mod backends;
+pub mod decision;
 pub mod evidence;
 pub mod explanation;
 pub mod fault;

@@ -1,12 +1,16 @@
 //! The admin listener: everything that changes state, behind a token ([`contract::admin`] has the calls).
 
 use crate::{
+    ask::{self, Form},
     control::{Control, Denied, Patch},
+    decide::decide,
     server::{Reply, json},
+    shared::Shared,
 };
 use bytes::Bytes;
 use contract::{
     admin::Refusal,
+    decision::{Decision, Question},
     names::{HEADER_ACTOR, HEADER_CAUSE},
 };
 use http::{Method, Request, StatusCode, header};
@@ -24,6 +28,8 @@ pub type Extra =
 pub struct Admin {
     /// The state behind the table.
     pub control: Arc<Control>,
+    /// What all threads share.
+    pub shared: Arc<Shared>,
     /// What callers must know.
     pub token: String,
     /// Answers other paths.
@@ -33,6 +39,9 @@ pub struct Admin {
 impl Admin {
     /// Answers one call.
     pub async fn answer(&self, request: Request<Bytes>) -> Reply {
+        if let Some(page) = self.page(&request) {
+            return page;
+        }
         if let Some(error) = self.unauthorized(&request) {
             return refuse(StatusCode::UNAUTHORIZED, error);
         }
@@ -45,6 +54,8 @@ impl Admin {
                 None => unknown(name),
             },
             (&Method::PATCH, ["services", name, "annotations"]) => self.patch(name, &request),
+            (&Method::POST, ["decide"]) => self.decide(&request),
+            (_, ["decide"]) => wrong_method("POST"),
             (_, ["services"] | ["services", _]) => wrong_method("GET"),
             (_, ["services", _, "annotations"]) => wrong_method("PATCH"),
             _ => match &self.extra {
@@ -65,6 +76,41 @@ impl Admin {
         };
         let token = given.as_bytes().strip_prefix(b"Bearer ").unwrap_or_default();
         (!same(token, self.token.as_bytes())).then(|| format!("the token is wrong; {remedy}"))
+    }
+
+    /// The page for people: nothing is told on it without the token, which is a field of its form.
+    fn page(&self, request: &Request<Bytes>) -> Option<Reply> {
+        Some(match (request.method(), request.uri().path()) {
+            (&Method::GET, "/where") => ask::page(&Form::default(), None),
+            (&Method::GET, "/where.css") => ask::style(),
+            (&Method::POST, "/where") => {
+                let form = Form::read(request.body());
+                let answer = self.asked(&form);
+                ask::page(&form, Some(answer))
+            }
+            _ => return None,
+        })
+    }
+
+    fn asked(&self, form: &Form) -> Result<Decision, String> {
+        if !same(form.token.as_bytes(), self.token.as_bytes()) {
+            return Err("the token is wrong; it lies in the state folder".to_owned());
+        }
+        match &form.bad_client {
+            Some(text) => Err(format!("{text} is not an address; write for example 192.0.2.7")),
+            None => decide(&self.shared, &form.question),
+        }
+    }
+
+    fn decide(&self, request: &Request<Bytes>) -> Reply {
+        let read = serde_json::from_slice::<Question>(request.body());
+        let question = read.map_err(|e| {
+            format!("the body is no question ({e}); write for example {{\"method\": \"GET\", \"url\": \"/\", \"headers\": [\"x-canary: always\"]}}")
+        });
+        match question.and_then(|q| decide(&self.shared, &q)) {
+            Ok(decision) => json(StatusCode::OK, &decision),
+            Err(error) => refuse(StatusCode::BAD_REQUEST, error),
+        }
     }
 
     fn patch(&self, name: &str, request: &Request<Bytes>) -> Reply {

@@ -1,12 +1,16 @@
 //! Which track a request goes to: header, cookie, match, cohort, weight, in this order. Pure.
 
+mod words;
+
+pub use words::{Finding, Witness};
+
 use crate::{
     table::{Match, PathTest, Rules, ValueTest},
     wire::{name::Name, request::Request},
 };
 use contract::{
     annotations::{Cohort, fnv1a},
-    names::{Reason, Track},
+    names::{self, Reason, Track},
 };
 use std::{borrow::Cow, net::IpAddr};
 
@@ -37,8 +41,19 @@ pub trait Dice {
 }
 
 /// Chooses.
-pub fn choose(rules: &Rules, request: &Request, peer: IpAddr, dice: &mut impl Dice) -> Choice {
-    if let Some((track, reason)) = opted(rules, request, peer) {
+pub fn choose(rules: &Rules, request: &Request, client: IpAddr, dice: &mut impl Dice) -> Choice {
+    explain(rules, request, client, dice, &mut ())
+}
+
+/// Chooses, and tells how.
+pub fn explain(
+    rules: &Rules,
+    request: &Request,
+    client: IpAddr,
+    dice: &mut impl Dice,
+    witness: &mut impl Witness,
+) -> Choice {
+    if let Some((track, reason)) = opted(rules, request, client, witness) {
         return Choice {
             track,
             reason,
@@ -46,34 +61,67 @@ pub fn choose(rules: &Rules, request: &Request, peer: IpAddr, dice: &mut impl Di
             cookie: None,
         };
     }
-    match &rules.cohort {
-        Cohort::None => by_weight(rules, dice),
-        Cohort::Cookie => by_cookie(rules, request, dice),
-        Cohort::Header(name) => match exact(request.lines.named(name.as_bytes())) {
-            Some(user) => by_user(rules, user, None),
-            None => by_weight(rules, dice),
-        },
-        Cohort::SourceIp => match peer.to_canonical() {
+    let choice = match &rules.cohort {
+        Cohort::None => None,
+        Cohort::Cookie => Some(by_cookie(rules, request, dice)),
+        Cohort::Header(name) => {
+            exact(request.lines.named(name.as_bytes())).map(|user| by_user(rules, user, None))
+        }
+        Cohort::SourceIp => Some(match client.to_canonical() {
             IpAddr::V4(a) => by_user(rules, &a.octets(), None),
             IpAddr::V6(a) => by_user(rules, &a.octets(), None),
-        },
+        }),
+    };
+    if let Some(choice) = choice {
+        let bucket = choice.bucket.unwrap_or_default();
+        witness.tell(|| words::user(rules, bucket, choice.track, choice.cookie.is_some()));
+        return choice;
     }
+    witness.tell(|| words::nobody(&rules.cohort));
+    witness.tell(|| words::weight(rules));
+    by_weight(rules, dice)
 }
 
 /// Explicit opt-in always wins.
-fn opted(rules: &Rules, request: &Request, peer: IpAddr) -> Option<(Track, Reason)> {
-    if let Some(rule) = &rules.header
-        && let Some(track) = exact(request.lines.named(&rule.name)).and_then(|v| forced(&rule.test, v))
-    {
+fn opted(
+    rules: &Rules,
+    request: &Request,
+    client: IpAddr,
+    witness: &mut impl Witness,
+) -> Option<(Track, Reason)> {
+    if let Some(track) = by_header(rules, request, witness) {
         return Some((track, Reason::Header));
     }
-    if let Some(name) = &rules.cookie
-        && let Some(track) = cookie(request, name).and_then(|v| forced(&ValueTest::AlwaysNever, v))
-    {
+    if let Some(track) = by_cookie_word(rules, request, witness) {
         return Some((track, Reason::Cookie));
     }
-    let matched = rules.matches.iter().any(|m| m.holds(request, peer));
+    if rules.matches.is_empty() {
+        witness.tell(|| words::unused(Reason::Match, names::CANARY_MATCH));
+        return None;
+    }
+    witness.tell(|| words::matches(rules, request, client));
+    let matched = rules.matches.iter().any(|m| m.holds(request, client));
     matched.then_some((Track::Canary, Reason::Match))
+}
+
+fn by_header(rules: &Rules, request: &Request, witness: &mut impl Witness) -> Option<Track> {
+    let Some(rule) = &rules.header else {
+        witness.tell(|| words::unused(Reason::Header, names::CANARY_BY_HEADER));
+        return None;
+    };
+    let track = exact(request.lines.named(&rule.name)).and_then(|v| forced(&rule.test, v));
+    witness.tell(|| words::header(rule, request, track));
+    track
+}
+
+fn by_cookie_word(rules: &Rules, request: &Request, witness: &mut impl Witness) -> Option<Track> {
+    let Some(name) = &rules.cookie else {
+        witness.tell(|| words::unused(Reason::Cookie, names::CANARY_BY_COOKIE));
+        return None;
+    };
+    let track = cookie(request, name).and_then(|v| forced(&ValueTest::AlwaysNever, v));
+    witness.tell(|| words::cookie_word(name, request, track));
+    track
 }
 
 /// The only value of a header: two lines are no exact token.
@@ -178,21 +226,33 @@ impl ValueTest {
 
 impl Match {
     /// Whether every condition holds.
-    pub fn holds(&self, request: &Request, peer: IpAddr) -> bool {
+    pub fn holds(&self, request: &Request, client: IpAddr) -> bool {
+        self.lacks(request, client).is_none()
+    }
+
+    /// The first condition that does not hold.
+    pub fn lacks(&self, request: &Request, client: IpAddr) -> Option<&'static str> {
         let (path, query) = split(request.target());
-        self.method
+        let of_header =
+            |(n, t): &(Box<[u8]>, ValueTest)| request.lines.named(n).next().is_some_and(|v| t.holds(v));
+        let of_query = |(n, t): &(Box<[u8]>, ValueTest)| parameter(query, n).is_some_and(|v| t.holds(&v));
+        if self
+            .method
             .as_ref()
-            .is_none_or(|m| m.as_bytes() == request.method_text())
-            && self.path.as_ref().is_none_or(|p| p.holds(path))
-            && self
-                .headers
-                .iter()
-                .all(|(n, t)| request.lines.named(n).next().is_some_and(|v| t.holds(v)))
-            && self
-                .query
-                .iter()
-                .all(|(n, t)| parameter(query, n).is_some_and(|v| t.holds(&v)))
-            && (self.sources.is_empty() || self.sources.iter().any(|s| s.contains(peer)))
+            .is_some_and(|m| m.as_bytes() != request.method_text())
+        {
+            Some("method")
+        } else if self.path.as_ref().is_some_and(|p| !p.holds(path)) {
+            Some("path")
+        } else if !self.headers.iter().all(of_header) {
+            Some("headers")
+        } else if !self.query.iter().all(of_query) {
+            Some("queryParams")
+        } else if !self.sources.is_empty() && !self.sources.iter().any(|s| s.contains(client)) {
+            Some("sourceIPs")
+        } else {
+            None
+        }
     }
 }
 
@@ -227,7 +287,7 @@ fn parameter<'a>(query: &'a [u8], name: &[u8]) -> Option<Cow<'a, [u8]>> {
 }
 
 /// Percent-decoded, with `+` as a space; a broken escape stands for itself.
-fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
+pub fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
     if !text.iter().any(|b| *b == b'%' || *b == b'+') {
         return Cow::Borrowed(text);
     }

@@ -1,5 +1,7 @@
 //! `/metrics`: the counters of all workers, summed when somebody asks.
 
+pub mod openmetrics;
+
 use crate::{
     error::KINDS,
     meter::{self, Meter, RETRIES},
@@ -26,6 +28,17 @@ use std::{
 
 /// All metrics as Prometheus text.
 pub fn text(shared: &Shared) -> String {
+    TextEncoder::new()
+        .encode_to_string(&families(shared))
+        .unwrap_or_default()
+}
+
+/// All metrics as OpenMetrics.
+pub fn openmetrics(shared: &Shared) -> String {
+    openmetrics::text(&families(shared))
+}
+
+fn families(shared: &Shared) -> Vec<MetricFamily> {
     let services = shared.services.all();
     let of_each = |one: fn(&Service, &mut Vec<Metric>)| {
         let mut all = Vec::new();
@@ -118,11 +131,10 @@ pub fn text(shared: &Shared) -> String {
             told(shared.telemetry.has_spans(), &shared.telemetry.spans_dropped),
         ),
     ];
-    let used: Vec<_> = families
+    families
         .into_iter()
         .filter(|f| !f.get_metric().is_empty())
-        .collect();
-    TextEncoder::new().encode_to_string(&used).unwrap_or_default()
+        .collect()
 }
 
 fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {

@@ -87,8 +87,8 @@ pub async fn handle<U: Upload>(worker: &Rc<Worker>, request: &Request, peer: &Pe
     answer
 }
 
-/// The choice, corrected when its track is empty. Stable serves for an empty canary, and the canary is charged if it
-/// was drawn; the canary serves for an empty stable only if it has a weight, and never against the client's word.
+/// The choice, corrected when its track is empty ([`crate::table::Route::stands_in`]); a canary that was drawn and is empty is
+/// charged.
 fn plan(lane: &Rc<Lane>, request: &Request, choice: Choice, start: Instant) -> Result<Plan, Failure> {
     let judged = choice.reason.is_evidence() && !request.lines.has(Name::Synthetic);
     let plan = Plan {
@@ -97,21 +97,14 @@ fn plan(lane: &Rc<Lane>, request: &Request, choice: Choice, start: Instant) -> R
         judged,
         opted: !choice.reason.is_evidence(),
     };
-    if lane.route.has(choice.track) {
+    let track = lane.route.stands_in(choice.track, plan.opted);
+    if track == Some(choice.track) {
         return Ok(plan);
     }
     if choice.track == Track::Canary && judged {
         Record::missed(lane, start);
     }
-    let weighted = !lane.route.rules.split.is_none();
-    let other = choice.track.other();
-    let allowed = match choice.track {
-        Track::Canary => true,
-        Track::Stable => weighted && !plan.opted,
-    };
-    if !allowed || !lane.route.has(other) {
-        return Err(Failure::NoEndpoints);
-    }
+    let other = track.ok_or(Failure::NoEndpoints)?;
     Ok(Plan {
         track: other,
         reason: Reason::FallbackEmpty,

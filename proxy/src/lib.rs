@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod again;
+pub mod ask;
 pub mod attempt;
 pub mod balance;
 pub mod budget;
@@ -17,6 +18,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod deadline;
+pub mod decide;
 pub mod dial;
 pub mod door;
 pub mod entropy;

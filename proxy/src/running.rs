@@ -8,7 +8,7 @@ use crate::{
     guard, listen, server,
     service::Services,
     shared::{Phase, Shared},
-    signals::{self, Signals},
+    signals::Signals,
     source::{
         file::{self, LoadError},
         kubernetes::{self, Cluster},
@@ -55,8 +55,6 @@ pub struct Options {
     pub cache: Option<PathBuf>,
     /// Answers admin calls that are not the proxy's; the token has been checked.
     pub extra_admin: Option<admin::Extra>,
-    /// More metrics, as Prometheus text.
-    pub extra_metrics: Option<signals::Extra>,
     /// Instead of the file's `proxy.listen`.
     pub listen: Option<SocketAddr>,
     /// Instead of the file's `proxy.signals`.
@@ -78,7 +76,6 @@ impl Options {
             token: token.into(),
             cache: None,
             extra_admin: None,
-            extra_metrics: None,
             listen: None,
             signals: None,
             admin: None,
@@ -351,11 +348,11 @@ impl Desk {
     fn serve(self, door: Option<Arc<Door>>) {
         let signals = Signals {
             shared: Arc::clone(&self.shared),
-            extra: self.options.extra_metrics.clone(),
             door: door.clone(),
         };
         let admin = Admin {
             control: Arc::clone(&self.control),
+            shared: Arc::clone(&self.shared),
             token: self.options.token.clone(),
             extra: self.options.extra_admin.clone(),
         };
@@ -453,7 +450,7 @@ impl Running {
         self.control.page(since)
     }
 
-    /// The metrics as Prometheus text, without the extra ones.
+    /// The metrics as Prometheus text.
     pub fn metrics(&self) -> String {
         crate::exposition::text(&self.shared)
     }

@@ -3,7 +3,8 @@
 use crate::{
     admin::refuse,
     door::{ByTls, Door},
-    exposition, page,
+    exposition::{self, openmetrics},
+    page,
     server::{Reply, json},
     shared::Shared,
 };
@@ -11,15 +12,13 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use std::sync::Arc;
 
-/// More metrics, as Prometheus text.
-pub type Extra = Arc<dyn Fn() -> String + Send + Sync>;
+/// Media type of Prometheus text.
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What is told.
 pub struct Signals {
     /// What all threads share.
     pub shared: Arc<Shared>,
-    /// More metrics.
-    pub extra: Option<Extra>,
     /// Who may read evidence; without a door, everybody who can connect.
     pub door: Option<Arc<Door>>,
 }
@@ -34,7 +33,7 @@ impl Signals {
             );
         }
         match request.uri().path() {
-            "/metrics" => self.metrics(),
+            "/metrics" => self.metrics(request),
             "/evidence" => self.guarded(request),
             "/healthz" => text(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" => self.ready(),
@@ -45,11 +44,18 @@ impl Signals {
         }
     }
 
-    fn metrics(&self) -> Reply {
-        let more = self.extra.as_ref().map(|e| e()).unwrap_or_default();
-        let mut reply = text(StatusCode::OK, exposition::text(&self.shared) + &more);
-        let kind = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    fn metrics(&self, request: &Request<Bytes>) -> Reply {
+        let (metrics, kind) = if openmetrics::is_asked_for(request.headers()) {
+            (exposition::openmetrics(&self.shared), openmetrics::MEDIA_TYPE)
+        } else {
+            (exposition::text(&self.shared), PROMETHEUS)
+        };
+        let mut reply = text(StatusCode::OK, metrics);
+        let kind = header::HeaderValue::from_static(kind);
         reply.headers_mut().insert(header::CONTENT_TYPE, kind);
+        // The same address answers in two formats.
+        let vary = header::HeaderValue::from_static("accept");
+        reply.headers_mut().insert(header::VARY, vary);
         reply
     }
 

@@ -200,6 +200,19 @@ impl Route {
         !self.endpoints[track.index()].is_empty()
     }
 
+    /// Who serves what was chosen for a track: the track itself, or the other one where it is empty. Stable serves for an
+    /// empty canary; the canary serves for an empty stable only if it has a weight, and never against the client's word.
+    pub fn stands_in(&self, chosen: Track, opted: bool) -> Option<Track> {
+        if self.has(chosen) {
+            return Some(chosen);
+        }
+        let allowed = match chosen {
+            Track::Canary => true,
+            Track::Stable => !opted && !self.rules.split.is_none(),
+        };
+        (allowed && self.has(chosen.other())).then_some(chosen.other())
+    }
+
     /// The share in force: none while the canary has no endpoint.
     pub fn share(&self) -> f64 {
         if self.has(Track::Canary) {

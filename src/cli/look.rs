@@ -2,7 +2,7 @@
 
 use super::{Output, Where};
 use clap::Args;
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 /// `serin explain`
 #[derive(Args)]
@@ -34,6 +34,37 @@ pub struct ReplayArgs {
     /// How the result is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
+}
+
+/// `serin where`
+#[derive(Args)]
+#[command(
+    after_help = "Nothing is sent, drawn or counted: the proxy is asked what it would do now.\n\nExamples:\n  serin where echo /\n  serin where echo '/beta?x=1' --method POST --header 'x-canary: always' --header 'cookie: canary=never'\n  serin where echo / --client 203.0.113.9 --output json"
+)]
+pub struct DecideArgs {
+    /// The service
+    pub name: String,
+    /// Path and query
+    #[arg(default_value = "/")]
+    pub url: String,
+    /// Method
+    #[arg(long, short = 'X', default_value = "GET")]
+    pub method: String,
+    /// A header, `name: value`; may be given several times
+    #[arg(long = "header", short = 'H', value_name = "HEADER")]
+    pub headers: Vec<String>,
+    /// Host [default: the service's first]
+    #[arg(long)]
+    pub host: Option<String>,
+    /// Address that the connection comes from [default: 127.0.0.1]
+    #[arg(long, value_name = "IP")]
+    pub client: Option<IpAddr>,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// Which Serin.
+    #[command(flatten)]
+    pub at: Where,
 }
 
 fn decision(text: &str) -> Result<String, String> {

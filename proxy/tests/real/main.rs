@@ -7,6 +7,7 @@ mod admin;
 mod bodies;
 mod change;
 mod deadlines;
+mod decide;
 mod evidence;
 mod failures;
 mod faults;
