@@ -6,18 +6,22 @@ use crate::{
     error::Failure,
     handle::{Failed, Trip},
     headers::{self, Journey},
-    pool::{Busy, Lease},
+    line::Line,
+    multiplex::{Call, Dial, Link},
+    pool::{Busy, Endpoint, Lease},
     record::Record,
     stream::{Answer, Download, Flow},
-    upstream::{Sending, Upload, Wait, poll_head},
+    upstream::{Sending, Upload, Wait},
     wire::{body::Framing, lines::items, name::Name, request::Method, response::Head},
 };
+use contract::backends::AppProtocol;
+use http::uri::Scheme;
 use std::{
     future::{Future, poll_fn},
     net::SocketAddr,
     pin::pin,
     rc::Rc,
-    task::Poll,
+    task::{Context, Poll},
     time::Instant,
 };
 
@@ -40,7 +44,7 @@ impl Trip<'_> {
         avoid: Option<SocketAddr>,
         sending: &mut Sending,
         upload: &mut U,
-    ) -> Result<(Head, Lease), Failed> {
+    ) -> Result<(Head, Line), Failed> {
         let endpoints = self.lane.endpoints(record.track());
         let Some(endpoint) = balance::pick(endpoints, avoid, || self.worker.random()) else {
             return Err(Failed {
@@ -49,31 +53,158 @@ impl Trip<'_> {
             });
         };
         record.goes_to(endpoint, self.bucket);
-        let at = Some(endpoint.address);
-        let failed = |failure| Failed { failure, at };
-        let mut lease = match endpoint.occupy().reuse() {
-            Ok(lease) => lease,
-            Err(busy) => self.connect(busy, record, upload).await.map_err(failed)?,
+        let tried = match self.exchange(endpoint, false, record, sending, upload).await {
+            Err(stop) if self.is_nobodys(&stop, sending) => {
+                self.exchange_again(endpoint, record, sending, upload).await
+            }
+            tried => tried,
+        };
+        tried.map_err(|stop| Failed {
+            failure: stop.failure,
+            at: Some(endpoint.address),
+        })
+    }
+
+    /// Whether the same endpoint is asked once more: its connection was closed while it lay idle, which is nobody's
+    /// failure, or it has told that it did not begin, which it may do when it wants another connection.
+    fn is_nobodys(&self, stop: &Stop, sending: &Sending) -> bool {
+        match stop.failure {
+            Failure::Reset => stop.reused && self.request.is_replay_safe(),
+            Failure::Unprocessed => sending.is_whole(),
+            _ => false,
+        }
+    }
+
+    /// On a fresh connection. Boxed: it is rare, and must not make every request's memory larger.
+    async fn exchange_again<U: Upload>(
+        &self,
+        endpoint: &Rc<Endpoint>,
+        record: &mut Record,
+        sending: &mut Sending,
+        upload: &mut U,
+    ) -> Result<(Head, Line), Stop> {
+        sending.rewind();
+        Box::pin(self.exchange(endpoint, true, record, sending, upload)).await
+    }
+
+    /// The request out and the head in, once.
+    async fn exchange<U: Upload>(
+        &self,
+        endpoint: &Rc<Endpoint>,
+        fresh: bool,
+        record: &mut Record,
+        sending: &mut Sending,
+        upload: &mut U,
+    ) -> Result<(Head, Line), Stop> {
+        let busy = endpoint.occupy();
+        let mut line = match endpoint.protocol {
+            AppProtocol::Http => Line::Own(self.own(busy, fresh, record, upload).await?),
+            _ => Box::pin(self.shared(busy, fresh, record, sending, upload)).await?,
         };
         let wait = Wait {
             to_head: self.request.method == Method::Head,
             patience: self.deadlines.head,
         };
-        let head = poll_fn(|cx| poll_head(&mut lease, sending, upload, &wait, cx)).await;
-        // A connection that its backend closed while it lay idle: nobody's failure, and once more on a fresh one.
-        if lease.reused && head.as_ref().err() == Some(&Failure::Reset) && self.request.is_replay_safe() {
-            let fresh = lease.endpoint().occupy();
-            lease = self.connect(fresh, record, upload).await.map_err(failed)?;
-            sending.rewind();
-            let head = poll_fn(|cx| poll_head(&mut lease, sending, upload, &wait, cx)).await;
-            return head
-                .and_then(|h| self.check(h))
-                .map(|h| (h, lease))
-                .map_err(failed);
+        let head = poll_fn(|cx| line.poll_head(sending, upload, &wait, cx)).await;
+        match head.and_then(|head| self.check(head)) {
+            Ok(head) => Ok((head, line)),
+            Err(failure) => Err(Stop {
+                failure,
+                reused: line.is_reused(),
+            }),
         }
-        head.and_then(|h| self.check(h))
-            .map(|h| (h, lease))
-            .map_err(failed)
+    }
+
+    /// A connection of its own: an idle one, or else a new one.
+    async fn own<U: Upload>(
+        &self,
+        busy: Busy,
+        fresh: bool,
+        record: &mut Record,
+        upload: &mut U,
+    ) -> Result<Lease, Failure> {
+        if fresh {
+            return self.connect(busy, record, upload).await;
+        }
+        match busy.reuse() {
+            Ok(lease) => Ok(lease),
+            Err(busy) => self.connect(busy, record, upload).await,
+        }
+    }
+
+    /// Part of a connection that many share: one with room, or one that is being made, or else a new one. With TLS the
+    /// endpoint may choose HTTP/1.1.
+    async fn shared<U: Upload>(
+        &self,
+        mut busy: Busy,
+        fresh: bool,
+        record: &mut Record,
+        sending: &mut Sending,
+        upload: &mut U,
+    ) -> Result<Line, Failure> {
+        let endpoint = Rc::clone(busy.endpoint());
+        let (scheme, sure) = match endpoint.protocol {
+            AppProtocol::H2c => (Scheme::HTTP, true),
+            _ => (Scheme::HTTPS, endpoint.links.agreed.get()),
+        };
+        loop {
+            if let Some(seat) = endpoint.links.seat() {
+                let call = Call::begin(seat, busy, &scheme, sending)?;
+                return Ok(Line::Shared(Box::new(call)));
+            }
+            if !sure {
+                let lease = self.own(busy, fresh, record, upload).await?;
+                busy = match self.join(lease).await? {
+                    Joined::Shared(busy) => busy,
+                    Joined::Own(lease) => return Ok(Line::Own(lease)),
+                };
+                continue;
+            }
+            match endpoint.links.dial() {
+                Err(dial) => self.wait(&dial, record, upload).await?,
+                Ok(turn) => {
+                    let made = match self.connect(busy, record, upload).await {
+                        Ok(lease) => self.join(lease).await,
+                        Err(failure) => Err(failure),
+                    };
+                    turn.end(made.as_ref().map(|_| ()).map_err(|f| *f));
+                    busy = match made? {
+                        Joined::Shared(busy) => busy,
+                        Joined::Own(lease) => return Ok(Line::Own(lease)),
+                    };
+                }
+            }
+        }
+    }
+
+    /// Shares a new connection, if its endpoint speaks HTTP/2.
+    async fn join(&self, lease: Lease) -> Result<Joined, Failure> {
+        let endpoint = Rc::clone(lease.endpoint());
+        let h2 = endpoint.protocol == AppProtocol::H2c || lease.stream.is_h2();
+        endpoint.links.agreed.set(h2);
+        if !h2 {
+            return Ok(Joined::Own(lease));
+        }
+        let (socket, busy) = lease.into_parts();
+        let begun = Link::begin(socket, self.worker.clock.alarm()).await;
+        endpoint.links.add(begun.map_err(|_| Failure::Refused)?);
+        Ok(Joined::Shared(busy))
+    }
+
+    /// Waits for a connection that somebody else is making.
+    async fn wait<U: Upload>(&self, dial: &Dial, record: &mut Record, upload: &mut U) -> Result<(), Failure> {
+        let begun = Instant::now();
+        upload.alarm().wait(Patience {
+            each: self.worker.settings.connect_timeout,
+            ..self.deadlines.head
+        });
+        let outcome = poll_fn(|cx| match dial.poll(cx) {
+            Poll::Ready(outcome) => Poll::Ready(outcome),
+            Poll::Pending => given_up(upload, cx).map(Err),
+        })
+        .await;
+        self.connected(begun, &outcome, record, upload);
+        outcome
     }
 
     /// A backend may go on only in a protocol that the client offered (RFC 9110, 7.8).
@@ -105,34 +236,37 @@ impl Trip<'_> {
             ..self.deadlines.head
         });
         let mut connecting = pin!(busy.connect());
-        let outcome = poll_fn(|cx| {
-            if let Poll::Ready(made) = connecting.as_mut().poll(cx) {
-                return Poll::Ready(made.map_err(|_| Failure::Refused));
-            }
-            if upload.alarm().rings(cx) {
-                return Poll::Ready(Err(Failure::ConnectTimeout));
-            }
-            if upload.poll_gone(cx).is_ready() {
-                return Poll::Ready(Err(Failure::Cancelled));
-            }
-            Poll::Pending
+        let outcome = poll_fn(|cx| match connecting.as_mut().poll(cx) {
+            Poll::Ready(made) => Poll::Ready(made.map_err(|_| Failure::Refused)),
+            Poll::Pending => given_up(upload, cx).map(Err),
         })
         .await;
         if outcome.as_ref().err() == Some(&Failure::ConnectTimeout) {
             Busy::timed_out(&endpoint);
         }
+        self.connected(begun, &outcome, record, upload);
+        outcome
+    }
+
+    /// Notes how long it took to get a connection. Who gives up meanwhile has waited all the same: that age is no
+    /// connection's fault to be taken off.
+    fn connected<T, U: Upload>(
+        &self,
+        begun: Instant,
+        outcome: &Result<T, Failure>,
+        record: &mut Record,
+        upload: &mut U,
+    ) {
         upload.alarm().wait(self.deadlines.head);
-        // Who gives up while connecting has waited all the same: that age is no connection's fault to be taken off.
         if outcome.as_ref().err() != Some(&Failure::Cancelled) {
             record.connected(begun.elapsed());
         }
-        outcome
     }
 
     pub(crate) fn answer<U: Upload>(
         &self,
         head: Head,
-        lease: Lease,
+        line: Line,
         sending: Sending,
         upload: U,
         record: Record,
@@ -140,7 +274,7 @@ impl Trip<'_> {
         let patience = self
             .deadlines
             .body(&head, self.worker.settings.stream_idle_timeout);
-        let flow = Flow::new(&head, lease, sending, upload, record, patience);
+        let flow = Flow::new(&head, line, sending, upload, record, patience);
         Answer {
             status: head.status,
             lines: head.lines,
@@ -149,5 +283,38 @@ impl Trip<'_> {
             body: Download::Flow(flow),
             closes: false,
         }
+    }
+}
+
+/// Why an exchange came to nothing.
+struct Stop {
+    failure: Failure,
+    /// Whether it was on a connection that had served before.
+    reused: bool,
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Stop {
+        Stop {
+            failure,
+            reused: false,
+        }
+    }
+}
+
+/// A new connection to an endpoint that may speak HTTP/2.
+enum Joined {
+    /// It does: others use it too.
+    Shared(Busy),
+    /// It does not.
+    Own(Lease),
+}
+
+/// Ready when it took too long to connect, or nobody waits for it any more.
+fn given_up<U: Upload>(upload: &mut U, cx: &mut Context<'_>) -> Poll<Failure> {
+    if upload.alarm().rings(cx) {
+        Poll::Ready(Failure::ConnectTimeout)
+    } else {
+        upload.poll_gone(cx).map(|()| Failure::Cancelled)
     }
 }

@@ -57,13 +57,14 @@ fn scaled(random: u64, n: usize) -> usize {
 mod tests {
     use super::*;
     use crate::evidence::pods::Pod;
+    use contract::backends::AppProtocol;
     use rand::{Rng, SeedableRng, rngs::SmallRng};
     use std::sync::Arc;
 
     fn endpoints(n: u16) -> Vec<Rc<Endpoint>> {
         (0..n)
             .map(|i| Arc::new(Pod::new(([127, 0, 0, 1], i + 1).into(), 1)))
-            .map(|pod| Rc::new(Endpoint::new(pod, 0)))
+            .map(|pod| Rc::new(Endpoint::new(pod, AppProtocol::Http, 0)))
             .collect()
     }
 

@@ -46,10 +46,12 @@ pub enum Failure {
     BodyTimeout,
     /// The body of the answer breaks the rules of HTTP.
     BadBody(&'static str),
+    /// The endpoint has not processed the request, and said so (RFC 9113, 8.7).
+    Unprocessed,
 }
 
 /// The kinds, in the order of their counters.
-pub const KINDS: [(Side, &str); 20] = [
+pub const KINDS: [(Side, &str); 21] = [
     (Side::Client, "malformed"),
     (Side::Client, "header_too_large"),
     (Side::Client, "header_timeout"),
@@ -70,6 +72,7 @@ pub const KINDS: [(Side, &str); 20] = [
     (Side::Backend, "body_reset"),
     (Side::Backend, "body_timeout"),
     (Side::Backend, "malformed_body"),
+    (Side::Backend, "unprocessed"),
 ];
 
 impl Failure {
@@ -96,6 +99,7 @@ impl Failure {
             Failure::BodyReset => 17,
             Failure::BodyTimeout => 18,
             Failure::BadBody(_) => 19,
+            Failure::Unprocessed => 20,
         }
     }
 
@@ -121,16 +125,19 @@ impl Failure {
             Failure::NoRoute => 404,
             Failure::Loop => 508,
             Failure::Cancelled => 499,
-            Failure::Overload | Failure::NoEndpoints => 503,
+            Failure::Overload | Failure::NoEndpoints | Failure::Unprocessed => 503,
             Failure::Refused | Failure::Reset | Failure::BadHead(_) => 502,
             Failure::BodyReset | Failure::BodyTimeout | Failure::BadBody(_) => 502,
             Failure::ConnectTimeout | Failure::Timeout => 504,
         }
     }
 
-    /// Whether the connection to the backend was never made: nothing was sent.
+    /// Whether the backend has certainly not begun with the request, and it can be sent elsewhere as a whole.
     pub const fn is_before_sending(self) -> bool {
-        matches!(self, Failure::Refused | Failure::ConnectTimeout)
+        matches!(
+            self,
+            Failure::Refused | Failure::ConnectTimeout | Failure::Unprocessed
+        )
     }
 
     /// The failure of a connection that broke while the head was waited for.
@@ -161,6 +168,7 @@ impl fmt::Display for Failure {
             Failure::Reset => "the backend closed the connection before its answer",
             Failure::Timeout => "the backend did not answer in time",
             Failure::BodyReset => "the backend broke off its answer",
+            Failure::Unprocessed => "the backend takes no more requests at the moment",
             Failure::BodyTimeout => "the backend's answer stood still for too long",
         })
     }

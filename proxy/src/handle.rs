@@ -8,8 +8,8 @@ use crate::{
     forwarding,
     front::Peer,
     headers::{self, Identities},
+    line::Line,
     meter,
-    pool::Lease,
     record::Record,
     stream::{Answer, Download},
     telemetry::note::{Ending, Note},
@@ -176,7 +176,7 @@ pub(crate) struct Failed {
 }
 
 /// What an attempt came to.
-pub(crate) type Tried = Result<(Head, Lease), Failed>;
+pub(crate) type Tried = Result<(Head, Line), Failed>;
 
 impl Trip<'_> {
     /// The first attempt, and at most one more at another endpoint of the track, one at stable instead of the canary,

@@ -222,6 +222,17 @@ pub fn answer_passes(class: Name) -> bool {
     )
 }
 
+/// Whether a trailer goes on: never what frames, routes or identifies a message, for it comes too late to be believed
+/// (RFC 9110, 6.5.1).
+pub fn trailer_passes(class: Name) -> bool {
+    matches!(class, Name::Other)
+}
+
+/// Writes the trailers that go on.
+pub fn trailers(lines: &Lines, out: &mut Vec<u8>) {
+    lines.copy(out, trailer_passes);
+}
+
 /// Writes one line as it came.
 pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.reserve(name.len() + value.len() + 4);

@@ -3,6 +3,7 @@
 use crate::{
     dial,
     evidence::pods::{Lap, Pod},
+    multiplex::Links,
     socket::Socket,
     wire::{
         body::{Decoder, Framing, Step},
@@ -10,6 +11,7 @@ use crate::{
     },
 };
 use bytes::Bytes;
+use contract::backends::AppProtocol;
 use std::{
     cell::{Cell, RefCell},
     future::Future,
@@ -37,6 +39,10 @@ const DOWN_LONGEST: Duration = Duration::from_secs(30);
 pub struct Endpoint {
     /// Where it is.
     pub address: SocketAddr,
+    /// What it speaks.
+    pub protocol: AppProtocol,
+    /// Its connections that many requests share.
+    pub links: Links,
     pod: Arc<Pod>,
     worker: usize,
     idle: RefCell<Vec<Idle>>,
@@ -69,9 +75,11 @@ pub struct Busy(Rc<Endpoint>);
 
 impl Endpoint {
     /// An endpoint without connections, on this worker.
-    pub fn new(pod: Arc<Pod>, worker: usize) -> Endpoint {
+    pub fn new(pod: Arc<Pod>, protocol: AppProtocol, worker: usize) -> Endpoint {
         Endpoint {
             address: pod.address,
+            protocol,
+            links: Links::default(),
             pod,
             worker,
             idle: RefCell::default(),
@@ -82,11 +90,16 @@ impl Endpoint {
     }
 
     /// These endpoints on this worker: those that are known already, with their connections, and new ones.
-    pub fn for_all(pods: &[Arc<Pod>], worker: usize, known: &[Rc<Endpoint>]) -> Vec<Rc<Endpoint>> {
-        let find = |p| known.iter().find(|e| Arc::ptr_eq(&e.pod, p)).map(Rc::clone);
-        pods.iter()
-            .map(|p| find(p).unwrap_or_else(|| Rc::new(Endpoint::new(Arc::clone(p), worker))))
-            .collect()
+    pub fn for_all(
+        pods: &[Arc<Pod>],
+        protocol: AppProtocol,
+        worker: usize,
+        known: &[Rc<Endpoint>],
+    ) -> Vec<Rc<Endpoint>> {
+        let is = |e: &Endpoint, p| Arc::ptr_eq(&e.pod, p) && e.protocol == protocol;
+        let find = |p| known.iter().find(|e| is(e, p)).map(Rc::clone);
+        let new = |p| Rc::new(Endpoint::new(Arc::clone(p), protocol, worker));
+        pods.iter().map(|p| find(p).unwrap_or_else(|| new(p))).collect()
     }
 
     /// Its slice, while it serves stable beside others.
@@ -133,6 +146,7 @@ impl Endpoint {
         self.idle
             .borrow_mut()
             .retain(|i| now.duration_since(i.since) < IDLE_TIME);
+        self.links.sweep(now);
     }
 }
 
@@ -226,6 +240,11 @@ impl Lease {
         if head.keep_alive && head.framing != Framing::Close {
             self.release();
         }
+    }
+
+    /// The socket, for who shares it from now on, and the place of the one request.
+    pub fn into_parts(self) -> (Socket, Busy) {
+        (self.stream, self.busy)
     }
 
     /// Gives the connection back; only after a whole answer, and when the backend goes on with it.

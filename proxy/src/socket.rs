@@ -30,6 +30,14 @@ impl Socket {
         }
     }
 
+    /// Whether HTTP/2 was agreed on in the TLS handshake (ALPN).
+    pub fn is_h2(&self) -> bool {
+        match self {
+            Socket::Plain(_) => false,
+            Socket::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+
     /// Whether it is encrypted.
     pub fn is_tls(&self) -> bool {
         matches!(self, Socket::Tls(_))

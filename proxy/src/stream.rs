@@ -3,7 +3,7 @@
 use crate::{
     clock::{Moment, Patience},
     error::Failure,
-    pool::Lease,
+    line::Line,
     record::Record,
     upstream::{Piece, Sending, Upload},
     wire::{
@@ -54,7 +54,7 @@ pub enum Download<U> {
 #[derive(Debug)]
 pub struct Flow<U> {
     /// Gone when the body has ended.
-    lease: Option<Lease>,
+    line: Option<Line>,
     decoder: Decoder,
     keep_alive: bool,
     sending: Sending,
@@ -95,7 +95,7 @@ impl<U: Upload> Download<U> {
     pub fn left(&self) -> Option<u64> {
         match self {
             Download::Own(text) => Some(text.len() as u64),
-            Download::Flow(flow) if flow.lease.is_none() => Some(0),
+            Download::Flow(flow) if flow.line.is_none() => Some(0),
             Download::Flow(flow) => flow.decoder.left(),
         }
     }
@@ -104,7 +104,7 @@ impl<U: Upload> Download<U> {
     pub fn is_end(&self) -> bool {
         match self {
             Download::Own(text) => text.is_empty(),
-            Download::Flow(flow) => flow.lease.is_none(),
+            Download::Flow(flow) => flow.line.is_none(),
         }
     }
 
@@ -120,7 +120,7 @@ impl<U: Upload> Download<U> {
     pub fn is_request_over(&self) -> bool {
         match self {
             Download::Own(_) => true,
-            Download::Flow(flow) => flow.lease.is_none() || flow.sending.is_over(),
+            Download::Flow(flow) => flow.line.is_none() || flow.sending.is_over(),
         }
     }
 
@@ -137,7 +137,7 @@ impl<U: Upload> Flow<U> {
     /// The body that belongs to a head.
     pub fn new(
         head: &Head,
-        lease: Lease,
+        line: Line,
         sending: Sending,
         upload: U,
         mut record: Record,
@@ -146,7 +146,7 @@ impl<U: Upload> Flow<U> {
         record.answered(head.status);
         let switched = head.framing == Framing::Tunnel;
         let mut flow = Flow {
-            lease: Some(lease),
+            line: Some(line),
             decoder: Decoder::new(head.framing),
             keep_alive: head.keep_alive && head.framing != Framing::Close,
             sending,
@@ -188,8 +188,13 @@ impl<U: Upload> Flow<U> {
         self.slow |= self.upload.alarm().clock().has_come(self.slow_from);
         self.slow_from = Moment::NEVER;
         loop {
-            let Some(lease) = &mut self.lease else {
-                return Poll::Ready(Ok(Piece::End(None)));
+            let lease = match &mut self.line {
+                None => return Poll::Ready(Ok(Piece::End(None))),
+                Some(Line::Own(lease)) => lease,
+                Some(Line::Shared(call)) => {
+                    let step = call.poll_piece(cx);
+                    return self.shared(step, cx);
+                }
             };
             match self.decoder.decode(&mut lease.rest) {
                 Ok(Step::Data(data)) => {
@@ -226,15 +231,42 @@ impl<U: Upload> Flow<U> {
         }
     }
 
+    /// What a shared connection gave.
+    fn shared(
+        &mut self,
+        step: Poll<Result<Piece, Failure>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Piece, Failure>> {
+        match &step {
+            Poll::Pending => return self.pending(cx),
+            Poll::Ready(Err(failure)) => {
+                self.fail(*failure);
+            }
+            Poll::Ready(Ok(Piece::End(_))) => self.finish(),
+            Poll::Ready(Ok(Piece::Data(data))) => {
+                if let Some(note) = self.record.note() {
+                    note.sent(data.len());
+                }
+                self.upload.alarm().wait(self.patience);
+                if matches!(&self.line, Some(Line::Shared(call)) if call.is_end()) {
+                    self.finish();
+                } else {
+                    self.slow_from = self.upload.alarm().clock().after(SLOW);
+                }
+            }
+        }
+        step
+    }
+
     /// The rest of the request, while the answer comes already.
     fn send(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
         if self.sending.is_done() {
             return Ok(());
         }
-        let Some(lease) = &mut self.lease else {
+        let Some(line) = &mut self.line else {
             return Ok(());
         };
-        match self.sending.poll(lease, &mut self.upload, self.patience, cx) {
+        match line.poll_send(&mut self.sending, &mut self.upload, self.patience, cx) {
             Poll::Ready(sent) => sent,
             Poll::Pending => Ok(()),
         }
@@ -261,10 +293,9 @@ impl<U: Upload> Flow<U> {
         self.upload.alarm().clear();
         self.measure();
         self.record.complete();
-        if let Some(lease) = self
-            .lease
-            .take()
-            .filter(|_| self.keep_alive && self.sending.is_done())
+        if let Some(Line::Own(lease)) = self.line.take()
+            && self.keep_alive
+            && self.sending.is_done()
         {
             lease.release();
         }
@@ -281,7 +312,7 @@ impl<U: Upload> Flow<U> {
         self.upload.alarm().clear();
         self.measure();
         self.record.fail(failure);
-        self.lease = None;
+        self.line = None;
         failure
     }
 }

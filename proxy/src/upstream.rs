@@ -32,6 +32,8 @@ pub trait Upload {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
     /// The deadline of this request.
     fn alarm(&self) -> &Alarm;
+    /// Passes an interim answer (1xx) on, if the client can take it. Nobody waits for it.
+    fn interim(&mut self, status: u16, lines: &Lines, cx: &mut Context<'_>);
     /// From here on the octets are those of another protocol.
     fn switch(&mut self);
 }
@@ -44,7 +46,27 @@ pub struct Sending {
     state: State,
     /// Octets of the body so far.
     octets: u64,
+    /// What the client has given of the body, while it may be sent again: it cannot be asked to give it twice.
+    given: Option<Box<Given>>,
 }
+
+/// The beginning of a body, kept until the backend has shown that it processes the request. Only on shared
+/// connections, where a backend may say that it did not (RFC 9113, 8.7): a call of gRPC has its body right behind its
+/// head.
+#[derive(Debug, Default)]
+struct Given {
+    pieces: Vec<Bytes>,
+    octets: usize,
+    /// How it ended, if it has.
+    end: Option<Option<Lines>>,
+    /// How many of the pieces have been sent in this attempt.
+    at: usize,
+    /// Whether it was too much to be kept.
+    lost: bool,
+}
+
+/// Most of a body that is kept.
+const KEPT: usize = 64 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -75,6 +97,7 @@ impl Sending {
             framing,
             state,
             octets: 0,
+            given: None,
         }
     }
 
@@ -100,12 +123,77 @@ impl Sending {
         self.state = State::Body;
     }
 
+    /// The head as text, for who says it in another protocol. It stays, for another attempt.
+    pub fn head(&self) -> &[u8] {
+        self.outbox.all()
+    }
+
+    /// The head has gone by another way.
+    pub fn head_gone(&mut self) {
+        self.outbox.skip();
+        if self.state == State::Head {
+            self.state = State::Body;
+        }
+    }
+
+    /// Whether the head is all.
+    pub fn is_bodyless(&self) -> bool {
+        self.framing == Framing::Empty
+    }
+
+    /// Some of the body has gone by another way.
+    pub fn body_gone(&mut self, octets: usize) {
+        self.octets += octets as u64;
+    }
+
+    /// The next part of the body: what was given in an earlier attempt first. From here on the beginning is kept.
+    pub fn poll_kept(
+        &mut self,
+        upload: &mut impl Upload,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Piece, Failure>> {
+        let given = self.given.get_or_insert_default();
+        if let Some(piece) = given.next() {
+            return Poll::Ready(Ok(piece));
+        }
+        let piece = ready!(upload.poll_piece(cx))?;
+        given.keep(&piece);
+        Poll::Ready(Ok(piece))
+    }
+
+    /// The backend processes the request: it will not be sent again.
+    pub fn forget(&mut self) {
+        if let Some(given) = &mut self.given {
+            given.lose();
+        }
+    }
+
+    /// All of it has gone by another way.
+    pub fn ended(&mut self) {
+        self.state = State::Ended;
+    }
+
+    /// Nobody takes the rest.
+    pub fn broken(&mut self) {
+        self.state = State::Broken;
+    }
+
+    /// Whether it can be sent again as a whole.
+    pub fn is_whole(&self) -> bool {
+        self.framing == Framing::Empty || self.given.as_ref().is_none_or(|g| !g.lost)
+    }
+
     /// Begins again: a request without a body, or one of which nothing was sent.
     pub fn rewind(&mut self) {
         self.outbox.rewind();
-        if self.state == State::Broken {
-            self.state = State::Ended;
+        if let Some(given) = &mut self.given {
+            given.at = 0;
+            self.octets = 0;
         }
+        self.state = match self.framing {
+            Framing::Empty => State::Ended,
+            _ => State::Head,
+        };
     }
 
     /// Sends as much as can be sent now.
@@ -122,7 +210,7 @@ impl Sending {
         if self.state == State::Head {
             self.state = State::Body;
             // One look only: a head must not wait for its body.
-            if let Poll::Ready(piece) = upload.poll_piece(cx) {
+            if let Poll::Ready(piece) = self.poll_next(upload, cx) {
                 self.take(piece?);
             }
         }
@@ -142,10 +230,18 @@ impl Sending {
             if self.state == State::Ended {
                 return Poll::Ready(Ok(()));
             }
-            let piece = ready!(upload.poll_piece(cx))?;
+            let piece = ready!(self.poll_next(upload, cx))?;
             upload.alarm().wait(patience);
             self.outbox.clear();
             self.take(piece);
+        }
+    }
+
+    /// As [`Sending::poll_kept`], but keeps nothing.
+    fn poll_next(&mut self, upload: &mut impl Upload, cx: &mut Context<'_>) -> Poll<Result<Piece, Failure>> {
+        match self.given.as_mut().and_then(|g| g.next()) {
+            Some(piece) => Poll::Ready(Ok(piece)),
+            None => upload.poll_piece(cx),
         }
     }
 
@@ -167,11 +263,42 @@ impl Sending {
     }
 }
 
+impl Given {
+    fn next(&mut self) -> Option<Piece> {
+        if let Some(piece) = self.pieces.get(self.at) {
+            self.at += 1;
+            return Some(Piece::Data(piece.clone()));
+        }
+        self.end.clone().map(Piece::End)
+    }
+
+    fn keep(&mut self, piece: &Piece) {
+        match piece {
+            _ if self.lost => {}
+            Piece::End(trailers) => self.end = Some(trailers.clone()),
+            Piece::Data(data) if self.octets + data.len() > KEPT => self.lose(),
+            Piece::Data(data) => {
+                self.octets += data.len();
+                self.pieces.push(data.clone());
+                self.at = self.pieces.len();
+            }
+        }
+    }
+
+    fn lose(&mut self) {
+        self.lost = true;
+        if self.at >= self.pieces.len() {
+            self.pieces = Vec::new();
+            self.at = 0;
+        }
+    }
+}
+
 /// The end of a chunked body.
 pub fn last_chunk(trailers: Option<&Lines>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
-        headers::answer(trailers, out);
+        headers::trailers(trailers, out);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -192,11 +319,11 @@ pub fn poll_head(
     {
         return Poll::Ready(Err(failure));
     }
-    if let Poll::Ready(head) = poll_answer(lease, wait.to_head, cx) {
+    if let Poll::Ready(head) = poll_answer(lease, upload, wait.to_head, cx) {
         return Poll::Ready(head);
     }
     if upload.alarm().rings(cx) {
-        return Poll::Ready(Err(late(sending)));
+        return Poll::Ready(Err(late(sending, sending.outbox.is_empty())));
     }
     // While the body comes, its end is found by whoever reads it.
     if sending.is_over() && upload.poll_gone(cx).is_ready() {
@@ -214,17 +341,22 @@ pub struct Wait {
     pub patience: Patience,
 }
 
-/// Who was late: the client, when it is its body that is waited for.
-fn late(sending: &Sending) -> Failure {
-    if sending.state == State::Body && sending.outbox.is_empty() {
+/// Who was late: the client, when it is its body that is waited for and `all_gone` of what there is has been sent.
+pub fn late(sending: &Sending, all_gone: bool) -> Failure {
+    if sending.state == State::Body && all_gone {
         Failure::Upload
     } else {
         Failure::Timeout
     }
 }
 
-/// Reads until the head of the final answer is there; interim answers are skipped.
-fn poll_answer(lease: &mut Lease, to_head: bool, cx: &mut Context<'_>) -> Poll<Result<Head, Failure>> {
+/// Reads until the head of the final answer is there; interim answers go on to the client as they come.
+fn poll_answer(
+    lease: &mut Lease,
+    upload: &mut impl Upload,
+    to_head: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Head, Failure>> {
     loop {
         let more = match ready!(reader::poll_read(&mut lease.stream, cx)) {
             Ok(more) if !more.is_empty() => more,
@@ -237,6 +369,7 @@ fn poll_answer(lease: &mut Lease, to_head: bool, cx: &mut Context<'_>) -> Poll<R
             if head.status >= 200 || head.framing == Framing::Tunnel {
                 return Poll::Ready(Ok(head));
             }
+            upload.interim(head.status, &head.lines, cx);
             if lease.rest.is_empty() {
                 break;
             }

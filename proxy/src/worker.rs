@@ -114,7 +114,10 @@ impl Worker {
         let service = self.shared.services.of(name);
         let endpoints = Track::BOTH.map(|track| {
             let known = before.map(|l| l.endpoints(track)).unwrap_or_default();
-            Endpoint::for_all(&route.pods[track.index()], self.number, known)
+            {
+                let protocol = route.source.backends(track).protocol;
+                Endpoint::for_all(&route.pods[track.index()], protocol, self.number, known)
+            }
         });
         Lane {
             epoch: route.epoch,

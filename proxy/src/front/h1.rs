@@ -12,7 +12,9 @@ use crate::{
     stream::{Answer, Download},
     upstream::{Piece, Upload, last_chunk},
     wire::{
+        MAX_HEAD,
         body::{Decoder, Framing, Step},
+        lines::Lines,
         name::Name,
         outbox::{Outbox, decimal},
         reader,
@@ -23,12 +25,14 @@ use crate::{
 use bytes::{Buf, Bytes};
 use http::StatusCode;
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::poll_fn,
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
+use tokio::io::AsyncWrite;
 
 /// How long a connection may lie idle between two requests.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -44,12 +48,19 @@ struct Inlet<'a> {
     /// Read and not yet used.
     rest: Bytes,
     alarm: Alarm,
+    /// Interim answers that the client has not taken yet.
+    early: &'a Early,
 }
+
+/// Interim answers wait here for room; the final answer goes behind them.
+type Early = Cell<Vec<u8>>;
 
 /// The body of the request that is being served.
 struct Body<'a, 'b> {
     inlet: &'a mut Inlet<'b>,
     decoder: Decoder,
+    /// Whether the client knows interim answers.
+    interim: bool,
 }
 
 /// How the body of an answer is told to end.
@@ -79,11 +90,13 @@ enum Next {
 /// Serves a connection to its end.
 pub async fn serve(worker: &Rc<Worker>, stream: Socket, peer: &Peer, first: Bytes, alarm: Alarm) {
     let socket = RefCell::new(stream);
+    let early = Early::default();
     let mut write = Half(&socket);
     let mut inlet = Inlet {
         read: Half(&socket),
         rest: first,
         alarm,
+        early: &early,
     };
     let next = loop {
         let next = match inlet.head(worker).await {
@@ -120,9 +133,11 @@ async fn exchange(
     let body = Body {
         inlet,
         decoder: Decoder::new(request.framing),
+        interim: request.protocol == Protocol::Http11,
     };
+    let early = body.inlet.early;
     let answer = handle(worker, request, peer, body).await;
-    respond(worker, write, request, answer).await
+    respond(worker, write, request, early.take(), answer).await
 }
 
 /// Tells a client that waits for it to send its body.
@@ -161,10 +176,14 @@ async fn respond(
     worker: &Worker,
     write: &mut Half<'_>,
     request: &Request,
+    early: Vec<u8>,
     mut answer: Answer<Body<'_, '_>>,
 ) -> Next {
     let wanted = request.keep_alive && !answer.closes && !worker.shared.is_draining();
     let mut out = Outbox::default();
+    if !early.is_empty() {
+        out.text().extend_from_slice(&early);
+    }
     let ending = head(&answer, Some(request), wanted, out.text());
     if request.method == Method::Head
         && let Download::Own(text) = &mut answer.body
@@ -448,6 +467,24 @@ impl Upload for Body<'_, '_> {
 
     fn alarm(&self) -> &Alarm {
         &self.inlet.alarm
+    }
+
+    /// 100 is ours to say, and was said when the body was asked for.
+    fn interim(&mut self, status: u16, lines: &Lines, cx: &mut Context<'_>) {
+        if !self.interim || status == 100 {
+            return;
+        }
+        let mut text = self.inlet.early.take();
+        if text.len() < MAX_HEAD {
+            status_line(status, &mut text);
+            headers::answer(lines, &mut text);
+            text.extend_from_slice(b"\r\n");
+        }
+        // What is not taken now goes with the final answer; a client that has gone is found by who reads.
+        if let Poll::Ready(Ok(n)) = Pin::new(&mut self.inlet.read).poll_write(cx, &text) {
+            text.drain(..n.min(text.len()));
+        }
+        self.inlet.early.set(text);
     }
 
     fn switch(&mut self) {

@@ -10,16 +10,17 @@ use crate::{
     stream::{Answer, Download},
     upstream::{Piece, Upload},
     wire::{
-        MAX_HEAD, MAX_LINES,
+        MAX_HEAD,
+        block::{self, Block},
         body::Framing,
-        lines::{Lines, Places},
+        lines::Lines,
         name::Name,
         request::{Method, Parts, Protocol, Request, is_authority},
     },
     worker::Worker,
 };
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode, header, request};
 use hyper::{
     body::{Body, Frame, Incoming, SizeHint},
     service::service_fn,
@@ -162,57 +163,6 @@ fn host(parts: &request::Parts) -> Result<&[u8], Failure> {
     Ok(host)
 }
 
-/// Header lines laid out in one block.
-#[derive(Default)]
-struct Block {
-    text: BytesMut,
-    places: Places,
-    count: usize,
-}
-
-impl Block {
-    fn text(&mut self, text: &[u8]) -> Result<(u16, u16), Failure> {
-        let start = self.text.len();
-        if start + text.len() > MAX_HEAD {
-            return Err(Failure::HeaderTooLarge);
-        }
-        self.text.extend_from_slice(text);
-        Ok((start as u16, self.text.len() as u16))
-    }
-
-    fn line(&mut self, name: &[u8], value: &[u8]) -> Result<(), Failure> {
-        self.count += 1;
-        if self.count > MAX_LINES {
-            return Err(Failure::HeaderTooLarge);
-        }
-        let (n, _) = self.text(name)?;
-        self.text(b": ")?;
-        let (v, _) = self.text(value)?;
-        self.text(b"\r\n")?;
-        self.places
-            .push(Name::of(name), n.into(), name.len(), v.into(), value.len());
-        Ok(())
-    }
-
-    /// HTTP/2 may split cookies over lines; HTTP/1 must have them in one (RFC 9113, 8.2.3).
-    fn cookies(&mut self, headers: &HeaderMap) -> Result<(), Failure> {
-        let crumbs: Vec<&[u8]> = headers
-            .get_all(header::COOKIE)
-            .iter()
-            .map(HeaderValue::as_bytes)
-            .collect();
-        if crumbs.is_empty() {
-            return Ok(());
-        }
-        self.line(b"cookie", &crumbs.join(&b"; "[..]))
-    }
-
-    fn done(mut self) -> Lines {
-        self.text.extend_from_slice(b"\r\n");
-        self.places.over(self.text.freeze(), true)
-    }
-}
-
 /// The request's body, with the request's own deadline.
 struct Stream {
     body: Incoming,
@@ -231,7 +181,7 @@ impl Upload for Stream {
                 Ok(data) if data.is_empty() => {}
                 Ok(data) => return Poll::Ready(Ok(Piece::Data(data))),
                 Err(frame) => {
-                    let trailers = frame.into_trailers().ok().and_then(|t| lines(&t).ok());
+                    let trailers = frame.into_trailers().ok().and_then(|t| block::lines(&t).ok());
                     return Poll::Ready(Ok(Piece::End(trailers)));
                 }
             }
@@ -247,16 +197,11 @@ impl Upload for Stream {
         &self.alarm
     }
 
+    /// hyper's server cannot say interim answers.
+    fn interim(&mut self, _: u16, _: &Lines, _: &mut Context<'_>) {}
+
     /// Never asked for: requests of HTTP/2 do not upgrade.
     fn switch(&mut self) {}
-}
-
-fn lines(headers: &HeaderMap) -> Result<Lines, Failure> {
-    let mut block = Block::default();
-    for (name, value) in headers {
-        block.line(name.as_str().as_bytes(), value.as_bytes())?;
-    }
-    Ok(block.done())
 }
 
 /// The answer in hyper's words.
@@ -264,7 +209,7 @@ fn response(mut answer: Answer<Stream>, to_head: bool) -> http::Response<Outcome
     if to_head && let Download::Own(text) = &mut answer.body {
         text.clear();
     }
-    let mut headers = map(&answer.lines);
+    let mut headers = block::map(&answer.lines, headers::answer_passes);
     for (name, value) in answer.extra {
         if let (Ok(name), Ok(value)) = (
             HeaderName::from_bytes(name.as_bytes()),
@@ -292,20 +237,6 @@ fn response(mut answer: Answer<Stream>, to_head: bool) -> http::Response<Outcome
     response
 }
 
-/// The lines that go on. A line that HTTP/2 cannot say is left out.
-fn map(lines: &Lines) -> HeaderMap {
-    let mut map = HeaderMap::with_capacity(lines.len() + 2);
-    for (class, name, value) in lines.iter() {
-        if !headers::answer_passes(class) {
-            continue;
-        }
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-            map.append(name, value);
-        }
-    }
-    map
-}
-
 /// The answer's body as hyper takes it.
 struct Outcome(Download<Stream>);
 
@@ -331,7 +262,10 @@ impl Body for Outcome {
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         Poll::Ready(match ready!(self.0.poll_piece(cx)) {
             Ok(Piece::Data(data)) => Some(Ok(Frame::data(data))),
-            Ok(Piece::End(Some(trailers))) => Some(Ok(Frame::trailers(map(&trailers)))),
+            Ok(Piece::End(Some(trailers))) => Some(Ok(Frame::trailers(block::map(
+                &trailers,
+                headers::trailer_passes,
+            )))),
             Ok(Piece::End(None)) => None,
             Err(failure) => Some(Err(Broken(failure))),
         })

@@ -3,6 +3,7 @@
 //! Strict, because a front that reads a message otherwise than the server behind it can be made to smuggle requests
 //! (RFC 9112, 11.2). What is ambiguous is refused, never repaired.
 
+pub mod block;
 pub mod body;
 pub mod lines;
 pub mod name;

@@ -76,6 +76,16 @@ impl Outbox {
         self.at = 0;
     }
 
+    /// All of the text, written or not.
+    pub fn all(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Counts all of the text as written.
+    pub fn skip(&mut self) {
+        self.at = self.text.len();
+    }
+
     /// Adds a piece of a body as it is.
     pub fn plain(&mut self, data: Bytes) {
         self.put(data, &[]);

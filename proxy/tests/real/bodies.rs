@@ -111,7 +111,9 @@ fn answers_without_a_body_keep_the_connection() {
             (304, Some("77"))
         );
         assert_eq!(client.get("/zero", &[]).header("content-length"), Some("0"));
-        assert_eq!(client.get("/100", &[]).text(), "hi");
+        client.send("GET /100 HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.head().unwrap().status(), 103);
+        assert_eq!(client.message(false).unwrap().text(), "hi");
     }
 }
 

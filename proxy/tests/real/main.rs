@@ -12,6 +12,7 @@ mod evidence;
 mod failures;
 mod faults;
 mod multiplexed;
+mod shared;
 mod shield;
 mod split;
 mod telling;

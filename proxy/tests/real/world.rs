@@ -293,12 +293,15 @@ impl Plan {
             list(canary)
         );
         for (key, value) in lines {
+            if *key == "protocol" {
+                self.services += &format!("stable.protocol = \"{value}\"\ncanary.protocol = \"{value}\"\n");
+            }
             if *key == "hosts" {
                 self.services += &format!("hosts = [\"{value}\"]\n");
             }
         }
         self.services += "[service.annotations]\n";
-        for (key, value) in lines.iter().filter(|(k, _)| *k != "hosts") {
+        for (key, value) in lines.iter().filter(|(k, _)| !["hosts", "protocol"].contains(k)) {
             self.services += &format!("\"serin.dev/{key}\" = '{value}'\n");
         }
         self
