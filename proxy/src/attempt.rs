@@ -282,6 +282,7 @@ impl Trip<'_> {
             extra: Vec::new(),
             body: Download::Flow(flow),
             closes: false,
+            seat: None,
         }
     }
 }

@@ -4,6 +4,7 @@ mod telemetry;
 
 pub use telemetry::{Log, LogTarget, Tracing};
 
+use crate::wire::{MAX_HEAD, MAX_LINES};
 use contract::{
     Fault,
     file::{LimitsEntry, ProxyEntry, TlsEntry},
@@ -151,6 +152,7 @@ fn limits(entry: &ProxyEntry, faults: &mut Vec<Fault>) {
             "write 0 for one worker a core",
         ));
     }
+    bounds(&entry.limits, faults);
     if entry.max_connections == 0 {
         faults.push(Fault::new(
             "proxy.maxConnections",
@@ -164,6 +166,7 @@ fn limits(entry: &ProxyEntry, faults: &mut Vec<Fault>) {
         ("proxy.requestTimeout", entry.request_timeout),
         ("proxy.streamIdleTimeout", entry.stream_idle_timeout),
         ("proxy.headerTimeout", entry.header_timeout),
+        ("proxy.limits.idleTimeout", entry.limits.idle_timeout),
     ] {
         if span.duration().is_zero() {
             faults.push(Fault::new(
@@ -171,6 +174,45 @@ fn limits(entry: &ProxyEntry, faults: &mut Vec<Fault>) {
                 &span.to_string(),
                 "leaves no time at all",
                 "write for example 10s",
+            ));
+        }
+    }
+}
+
+/// Limits that have a least and a greatest value.
+fn bounds(limits: &LimitsEntry, faults: &mut Vec<Fault>) {
+    const LARGE: usize = 1 << 30;
+    for (key, value, least, most) in [
+        ("maxRequests", limits.max_requests, 1, LARGE),
+        ("headerSize", limits.header_size, 1024, MAX_HEAD),
+        ("headerCount", limits.header_count, 1, MAX_LINES),
+        ("http2Streams", limits.http2_streams as usize, 1, 10_000),
+        (
+            "http2StreamWindow",
+            limits.http2_stream_window as usize,
+            1024,
+            LARGE,
+        ),
+        (
+            "http2ConnectionWindow",
+            limits.http2_connection_window as usize,
+            65_535,
+            LARGE,
+        ),
+        (
+            "http2ControlFrames",
+            limits.http2_control_frames as usize,
+            10,
+            LARGE,
+        ),
+        ("http2ProvokedResets", limits.http2_provoked_resets, 1, LARGE),
+    ] {
+        if !(least..=most).contains(&value) {
+            faults.push(Fault::new(
+                format!("proxy.limits.{key}"),
+                &value.to_string(),
+                format!("is not between {least} and {most}"),
+                "leave the key out for the default",
             ));
         }
     }
@@ -220,6 +262,12 @@ mod tests {
             max_connections: 0,
             trusted_proxies: vec!["10.0.0.0/8".into(), "10.0.0.0/33".into()],
             request_timeout: contract::Span::seconds(0),
+            limits: LimitsEntry {
+                max_requests: 0,
+                header_size: 70_000,
+                http2_connection_window: 1000,
+                ..LimitsEntry::default()
+            },
             ..ProxyEntry::default()
         };
         let keys: Vec<_> = Settings::from_entry(&entry)
@@ -235,6 +283,9 @@ mod tests {
             "proxy.maxConnections",
             "proxy.requestTimeout",
             "proxy.trustedProxies",
+            "proxy.limits.maxRequests",
+            "proxy.limits.headerSize",
+            "proxy.limits.http2ConnectionWindow",
         ] {
             assert!(keys.iter().any(|k| k == key), "{key} not in {keys:?}");
         }

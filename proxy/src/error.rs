@@ -8,7 +8,7 @@ use std::{fmt, io};
 pub enum Failure {
     /// The request breaks the rules of HTTP; the text says which.
     Malformed(&'static str),
-    /// Its header section is longer than 60 KiB or has more than 100 lines.
+    /// Its header section is longer, or has more lines, than the limits allow.
     HeaderTooLarge,
     /// Its header did not arrive in time.
     HeaderTimeout,
@@ -48,10 +48,14 @@ pub enum Failure {
     BadBody(&'static str),
     /// The endpoint has not processed the request, and said so (RFC 9113, 8.7).
     Unprocessed,
+    /// Too many HTTP/2 frames beside requests.
+    Flood,
+    /// Too many requests at once, or a worker that is late.
+    Shed,
 }
 
 /// The kinds, in the order of their counters.
-pub const KINDS: [(Side, &str); 21] = [
+pub const KINDS: [(Side, &str); 23] = [
     (Side::Client, "malformed"),
     (Side::Client, "header_too_large"),
     (Side::Client, "header_timeout"),
@@ -73,6 +77,8 @@ pub const KINDS: [(Side, &str); 21] = [
     (Side::Backend, "body_timeout"),
     (Side::Backend, "malformed_body"),
     (Side::Backend, "unprocessed"),
+    (Side::Client, "flood"),
+    (Side::Proxy, "shed"),
 ];
 
 impl Failure {
@@ -100,6 +106,8 @@ impl Failure {
             Failure::BodyTimeout => 18,
             Failure::BadBody(_) => 19,
             Failure::Unprocessed => 20,
+            Failure::Flood => 21,
+            Failure::Shed => 22,
         }
     }
 
@@ -124,8 +132,9 @@ impl Failure {
             Failure::Connect => 405,
             Failure::NoRoute => 404,
             Failure::Loop => 508,
+            Failure::Flood => 429,
             Failure::Cancelled => 499,
-            Failure::Overload | Failure::NoEndpoints | Failure::Unprocessed => 503,
+            Failure::Overload | Failure::Shed | Failure::NoEndpoints | Failure::Unprocessed => 503,
             Failure::Refused | Failure::Reset | Failure::BadHead(_) => 502,
             Failure::BodyReset | Failure::BodyTimeout | Failure::BadBody(_) => 502,
             Failure::ConnectTimeout | Failure::Timeout => 504,
@@ -152,7 +161,7 @@ impl fmt::Display for Failure {
             Failure::Malformed(why) => return write!(f, "the request is malformed: {why}"),
             Failure::BadHead(why) => return write!(f, "the backend's answer is malformed: {why}"),
             Failure::BadBody(why) => return write!(f, "the backend's body is malformed: {why}"),
-            Failure::HeaderTooLarge => "the header is larger than 60 KiB or has more than 100 lines",
+            Failure::HeaderTooLarge => "the header is longer or has more lines than may be",
             Failure::HeaderTimeout => "the header did not arrive in time",
             Failure::Version => "the protocol version is not supported; use HTTP/1.1 or HTTP/2",
             Failure::Expectation => "the expectation is not supported; only 100-continue is",
@@ -169,6 +178,8 @@ impl fmt::Display for Failure {
             Failure::Timeout => "the backend did not answer in time",
             Failure::BodyReset => "the backend broke off its answer",
             Failure::Unprocessed => "the backend takes no more requests at the moment",
+            Failure::Shed => "too many requests at once; try again later",
+            Failure::Flood => "too many HTTP/2 frames beside requests; the connection was closed",
             Failure::BodyTimeout => "the backend's answer stood still for too long",
         })
     }

@@ -10,6 +10,7 @@ use crate::{
     headers::{self, Identities},
     line::Line,
     meter,
+    overload::Seat,
     record::Record,
     stream::{Answer, Download},
     telemetry::note::{Ending, Note},
@@ -37,6 +38,15 @@ pub(crate) struct Plan {
 
 /// Answers one request. Whatever goes wrong becomes an answer too.
 pub async fn handle<U: Upload>(worker: &Rc<Worker>, request: &Request, peer: &Peer, upload: U) -> Answer<U> {
+    let Some(seat) = Seat::take(worker) else {
+        return stray(worker, request, None, Failure::Shed);
+    };
+    let mut answer = admitted(worker, request, peer, upload).await;
+    answer.seat = Some(seat);
+    answer
+}
+
+async fn admitted<U: Upload>(worker: &Rc<Worker>, request: &Request, peer: &Peer, upload: U) -> Answer<U> {
     let start = Instant::now();
     let view = worker.view();
     let client = forwarding::client(&request.lines, peer, &worker.settings.trusted_proxies);
@@ -141,16 +151,21 @@ pub fn refuse<U>(request: &Request, failure: Failure) -> Answer<U> {
 pub fn refusal<U>(failure: Failure, closes: bool) -> Answer<U> {
     tracing::debug!(side = failure.side().name(), kind = failure.kind(), "{failure}");
     let text = format!("serin: {failure}\n");
+    let mut extra = vec![
+        (HEADER_ERROR, failure.kind().to_owned()),
+        ("content-type", "text/plain; charset=utf-8".to_owned()),
+    ];
+    if failure == Failure::Shed {
+        extra.push(("retry-after", "1".to_owned()));
+    }
     Answer {
         status: failure.status(),
         lines: Lines::default(),
         framing: Framing::Length(text.len() as u64),
-        extra: vec![
-            (HEADER_ERROR, failure.kind().to_owned()),
-            ("content-type", "text/plain; charset=utf-8".to_owned()),
-        ],
+        extra,
         body: Download::Own(text.into()),
         closes,
+        seat: None,
     }
 }
 

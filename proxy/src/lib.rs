@@ -34,6 +34,7 @@ pub mod line;
 pub mod listen;
 pub mod meter;
 pub mod multiplex;
+pub mod overload;
 pub mod page;
 pub mod pool;
 pub mod record;

@@ -5,6 +5,7 @@ use crate::{
     entropy,
     error::Failure,
     front, meter,
+    overload::Lateness,
     shared::{Phase, Shared},
     worker::Worker,
 };
@@ -102,8 +103,13 @@ async fn tick(worker: Rc<Worker>) {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let (mut swept, mut phase) = (birth, Phase::Serving);
+    let target = worker.settings.limits.shed_lateness.duration();
+    let mut lateness = Lateness::new(target, birth);
     loop {
-        interval.tick().await;
+        let late = interval.tick().await.elapsed();
+        if let Some(share) = lateness.tick(late, Instant::now()) {
+            worker.gate.refuse(share);
+        }
         worker
             .clock
             .advance((birth.elapsed().as_millis() / TICK.as_millis()) as u64);

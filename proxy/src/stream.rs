@@ -4,6 +4,7 @@ use crate::{
     clock::{Moment, Patience},
     error::Failure,
     line::Line,
+    overload::Seat,
     record::Record,
     upstream::{Piece, Sending, Upload},
     wire::{
@@ -38,6 +39,8 @@ pub struct Answer<U> {
     pub body: Download<U>,
     /// Whether the client's connection cannot go on after it.
     pub closes: bool,
+    /// Its request's place among those under way.
+    pub seat: Option<Seat>,
 }
 
 /// The body of an answer. The large variant is the usual one: a box would be an allocation a request.
@@ -65,6 +68,8 @@ pub struct Flow<U> {
     slow_from: Moment,
     /// Whether it was: then a whole answer that came too late is not the backend's fault.
     slow: bool,
+    /// The most that is read at once, for it is held until the client takes it.
+    reach: usize,
 }
 
 impl<U: Upload> Download<U> {
@@ -91,13 +96,23 @@ impl<U: Upload> Download<U> {
         }
     }
 
-    /// How much is left, if that is known.
-    pub fn left(&self) -> Option<u64> {
-        match self {
-            Download::Own(text) => Some(text.len() as u64),
-            Download::Flow(flow) if flow.line.is_none() => Some(0),
-            Download::Flow(flow) => flow.decoder.left(),
+    /// The client does not take what there is. What it sends must flow all the same, or both wait for ever; and not
+    /// for longer than `idle`.
+    ///
+    /// # Errors
+    /// Why the request broke off, or that the client waited too long.
+    pub fn poll_stalled(&mut self, idle: Duration, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        self.drive(cx)?;
+        if let Download::Flow(flow) = self {
+            flow.reach = reader::FIRST;
         }
+        if let Some(upload) = self.upload() {
+            if upload.alarm().rings(cx) {
+                return Poll::Ready(Err(Failure::Cancelled));
+            }
+            upload.alarm().set_if_clear(idle);
+        }
+        Poll::Pending
     }
 
     /// Whether all of it, including trailers, has been handed out.
@@ -155,6 +170,7 @@ impl<U: Upload> Flow<U> {
             patience,
             slow_from: Moment::NEVER,
             slow: false,
+            reach: 2 * reader::FIRST,
         };
         if switched {
             flow.switch();
@@ -215,11 +231,12 @@ impl<U: Upload> Flow<U> {
                 Ok(Step::More) => {}
                 Err(why) => return Poll::Ready(Err(self.fail(Failure::BadBody(why)))),
             }
-            match reader::poll_read(&mut lease.stream, cx) {
+            match reader::poll_read_up_to(&mut lease.stream, self.reach, cx) {
                 Poll::Pending => return self.pending(cx),
                 Poll::Ready(Ok(more)) if !more.is_empty() => {
                     lease.rest = more;
                     self.upload.alarm().wait(self.patience);
+                    self.reach = self.reach.saturating_mul(2);
                 }
                 // The other direction of a tunnel may still be open.
                 Poll::Ready(Ok(_)) if self.record.is_tunnel() && !self.sending.is_over() => {

@@ -358,7 +358,7 @@ fn poll_answer(
     cx: &mut Context<'_>,
 ) -> Poll<Result<Head, Failure>> {
     loop {
-        let more = match ready!(reader::poll_read(&mut lease.stream, cx)) {
+        let more = match ready!(reader::poll_read_up_to(&mut lease.stream, reader::FIRST, cx)) {
             Ok(more) if !more.is_empty() => more,
             _ if lease.rest.is_empty() => return Poll::Ready(Err(Failure::Reset)),
             _ => return Poll::Ready(Err(Failure::BadHead("it ends in the middle"))),

@@ -9,6 +9,7 @@ use crate::{
     error::Failure,
     front::Peer,
     meter::{self, Meter},
+    overload::Gate,
     pool::Endpoint,
     service::Service,
     shared::{Phase, Shared},
@@ -44,6 +45,8 @@ pub struct Worker {
     pub connections: Cell<u64>,
     /// Tells of requests, if anything is told of them.
     pub teller: Option<Rc<Teller>>,
+    /// Which requests are admitted.
+    pub gate: Gate,
 }
 
 /// A table as this worker sees it. A request takes one and keeps it.
@@ -77,6 +80,7 @@ impl Worker {
         Worker {
             teller: shared.telemetry.teller(number, &shared.settings).map(Rc::new),
             number,
+            gate: Gate::new(shared.settings.limits.max_requests, shared.settings.workers),
             settings: Arc::clone(&shared.settings),
             shared,
             clock: Rc::default(),

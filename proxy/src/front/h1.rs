@@ -23,6 +23,7 @@ use crate::{
     worker::Worker,
 };
 use bytes::{Buf, Bytes};
+use contract::file::LimitsEntry;
 use http::StatusCode;
 use std::{
     cell::{Cell, RefCell},
@@ -34,8 +35,6 @@ use std::{
 };
 use tokio::io::AsyncWrite;
 
-/// How long a connection may lie idle between two requests.
-const IDLE: Duration = Duration::from_secs(3600);
 /// How long a client may be silent, and how long it may go on sending, after a connection was given up. Until then it
 /// is read, however much comes: closing with something unread resets the connection, and an answer that still lies in
 /// the client's buffers would be lost with it.
@@ -237,7 +236,7 @@ impl Writing {
             match self.out.poll_flush(write, cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Failure::Cancelled)),
-                Poll::Pending => return stalled(body, idle, cx),
+                Poll::Pending => return body.poll_stalled(idle, cx),
             }
             if self.ended {
                 return Poll::Ready(Ok(()));
@@ -267,22 +266,6 @@ impl Writing {
         }
         Ok(false)
     }
-}
-
-/// The client does not read. What it sends must flow all the same, or both wait for ever; and not for ever.
-fn stalled(
-    body: &mut Download<Body<'_, '_>>,
-    idle: Duration,
-    cx: &mut Context<'_>,
-) -> Poll<Result<(), Failure>> {
-    body.drive(cx)?;
-    if let Some(upload) = body.upload() {
-        if upload.inlet.alarm.rings(cx) {
-            return Poll::Ready(Err(Failure::Cancelled));
-        }
-        upload.inlet.alarm.set_if_clear(idle);
-    }
-    Poll::Pending
 }
 
 /// Writes the head of an answer, and says how its body will end.
@@ -352,10 +335,10 @@ impl Inlet<'_> {
         let mut begun = !self.rest.is_empty();
         let mut looked = 0;
         if !begun {
-            self.alarm.set(IDLE);
+            self.alarm.set(worker.settings.limits.idle_timeout.duration());
         }
         loop {
-            if let Some(request) = self.parse(&mut looked)? {
+            if let Some(request) = self.parse(&worker.settings.limits, &mut looked)? {
                 self.alarm.clear();
                 return Ok(Some(request));
             }
@@ -369,14 +352,14 @@ impl Inlet<'_> {
     }
 
     /// A head that comes octet by octet is not parsed again for each: only when a line has ended since the last look.
-    fn parse(&mut self, looked: &mut usize) -> Result<Option<Request>, Failure> {
+    fn parse(&mut self, limits: &LimitsEntry, looked: &mut usize) -> Result<Option<Request>, Failure> {
         let fresh = self.rest.get(*looked..).unwrap_or_default();
         let line_ended = memchr::memchr(b'\n', fresh).is_some();
         *looked = self.rest.len();
-        if !line_ended && *looked < crate::wire::MAX_HEAD {
+        if !line_ended && *looked < limits.header_size {
             return Ok(None);
         }
-        let parsed = Request::parse(&self.rest)?;
+        let parsed = Request::parse_within(&self.rest, limits.header_size, limits.header_count)?;
         Ok(parsed.map(|(request, n)| {
             self.rest.advance(n);
             if self.rest.is_empty() {

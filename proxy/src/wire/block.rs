@@ -10,21 +10,41 @@ use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// Header lines laid out in one block.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Block {
     text: BytesMut,
     places: Places,
     count: usize,
+    /// Most octets and lines.
+    room: usize,
+    lines: usize,
+}
+
+impl Default for Block {
+    fn default() -> Block {
+        Block::within(MAX_HEAD, MAX_LINES)
+    }
 }
 
 impl Block {
+    /// A block of at most so many octets and lines.
+    pub fn within(room: usize, lines: usize) -> Block {
+        Block {
+            text: BytesMut::new(),
+            places: Places::default(),
+            count: 0,
+            room: room.min(MAX_HEAD),
+            lines: lines.min(MAX_LINES),
+        }
+    }
+
     /// Adds text, and says where it stands.
     ///
     /// # Errors
     /// When the block becomes too large.
     pub fn text(&mut self, text: &[u8]) -> Result<(u16, u16), Failure> {
         let start = self.text.len();
-        if start + text.len() > MAX_HEAD {
+        if start + text.len() > self.room {
             return Err(Failure::HeaderTooLarge);
         }
         self.text.extend_from_slice(text);
@@ -37,7 +57,7 @@ impl Block {
     /// When the block becomes too large, or has too many lines.
     pub fn line(&mut self, name: &[u8], value: &[u8]) -> Result<(), Failure> {
         self.count += 1;
-        if self.count > MAX_LINES {
+        if self.count > self.lines {
             return Err(Failure::HeaderTooLarge);
         }
         let (n, _) = self.text(name)?;

@@ -87,14 +87,6 @@ impl Decoder {
         matches!(self, Decoder::Close)
     }
 
-    /// What is known to be left, if it is.
-    pub fn left(&self) -> Option<u64> {
-        match self {
-            Decoder::Length(n) => Some(*n),
-            _ => None,
-        }
-    }
-
     /// Takes the next part of the body off `input`; never reads past its end.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Reading through one scratch buffer a thread: an idle connection holds no buffer, and what was read is handed on
 //! without a copy.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use std::{
     cell::RefCell,
     future::Future,
@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Size of the scratch buffer. Large bodies move this much a system call.
 const SCRATCH: usize = 256 * 1024;
+/// What is read for somebody of whom it is not known yet that he takes it fast. Doubled with each read until he waits.
+pub const FIRST: usize = SCRATCH / 4;
 /// Least room for one read; below it a new buffer is begun.
 const ROOM: usize = 16 * 1024;
 
@@ -25,11 +27,23 @@ thread_local! {
 /// # Errors
 /// Those of the socket.
 pub fn poll_read(from: &mut (impl AsyncRead + Unpin), cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+    poll_read_up_to(from, SCRATCH, cx)
+}
+
+/// As [`poll_read`], at most so much: what is read for somebody who takes it slowly is held until then.
+///
+/// # Errors
+/// Those of the socket.
+pub fn poll_read_up_to(
+    from: &mut (impl AsyncRead + Unpin),
+    most: usize,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<Bytes>> {
     BUFFER.with_borrow_mut(|buffer| {
         if buffer.capacity() - buffer.len() < ROOM {
             buffer.reserve(SCRATCH);
         }
-        ready!(pin!(from.read_buf(buffer)).poll(cx))?;
+        ready!(pin!(from.read_buf(&mut (&mut *buffer).limit(most))).poll(cx))?;
         Poll::Ready(Ok(buffer.split().freeze()))
     })
 }

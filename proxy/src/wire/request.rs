@@ -170,19 +170,30 @@ impl Request {
     /// # Errors
     /// The failure that the client is answered with, before its connection is closed.
     pub fn parse(input: &Bytes) -> Result<Option<(Request, usize)>, Failure> {
+        Request::parse_within(input, MAX_HEAD, MAX_LINES)
+    }
+
+    /// As [`Request::parse`], at most `size` octets long and with at most `count` lines.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn parse_within(
+        input: &Bytes,
+        size: usize,
+        count: usize,
+    ) -> Result<Option<(Request, usize)>, Failure> {
         let mut headers = [const { MaybeUninit::uninit() }; MAX_LINES];
+        let room = headers.get_mut(..count).unwrap_or_default();
         let mut head = httparse::Request::new(&mut []);
-        let parsed = head
-            .parse_with_uninit_headers(input, &mut headers)
-            .map_err(syntax)?;
+        let parsed = head.parse_with_uninit_headers(input, room).map_err(syntax)?;
         let httparse::Status::Complete(n) = parsed else {
-            return if input.len() > MAX_HEAD {
+            return if input.len() > size {
                 Err(Failure::HeaderTooLarge)
             } else {
                 Ok(None)
             };
         };
-        if n > MAX_HEAD {
+        if n > size {
             return Err(Failure::HeaderTooLarge);
         }
         // It ends a line for some readers and not for others.
@@ -256,7 +267,15 @@ fn request(
     {
         return Err(Failure::Expectation);
     }
-    let (target, host) = target(&lines, path, host(&lines, protocol)?)?;
+    let (target, host) = target(&lines, path, host(&lines, protocol)?)
+        // Its target is of a form of its own: that is not what is wrong with it.
+        .map_err(|e| {
+            if lines.part(method.0, method.1) == b"CONNECT" {
+                Failure::Connect
+            } else {
+                e
+            }
+        })?;
     let request = Request::new(Parts {
         lines,
         protocol,
