@@ -3,8 +3,8 @@
 
 mod support;
 
-use std::{fs, process::Command, time::Duration};
-use support::*;
+use std::time::Duration;
+use support::{prometheus::Prometheus, *};
 
 /// Plain steps, and latency left to the check alone.
 const STEPS: &str = r#"
@@ -20,50 +20,19 @@ enabled = false
 /// The canary's mean duration in seconds, as the proxy's own metrics tell it. NaN while it has no requests.
 const SLOW: &str = r#"sum(rate(serin_request_duration_seconds_sum{service="{{service}}",track="canary"}[5s])) / sum(rate(serin_request_duration_seconds_count{service="{{service}}",track="canary"}[5s]))"#;
 
-/// Reads `/metrics` once a second.
-struct Prometheus {
-    _process: Process,
-    _scratch: Scratch,
-    port: u16,
-}
-
-impl Prometheus {
-    fn start(port: u16, signals: u16) -> Prometheus {
-        let scratch = Scratch::new();
-        let config = scratch.path("prometheus.yml");
-        let text = format!(
-            "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\nscrape_configs: [{{ job_name: serin, static_configs: [{{ targets: ['127.0.0.1:{signals}'] }}] }}]\n"
-        );
-        fs::write(&config, text).unwrap();
-        let process = Process::start(
-            Command::new("prometheus")
-                .arg(format!("--config.file={}", config.display()))
-                .arg(format!("--storage.tsdb.path={}", scratch.path("data").display()))
-                .arg(format!("--web.listen-address=127.0.0.1:{port}")),
-        );
-        until("Prometheus is ready", Duration::from_secs(20), || {
-            get(loopback(port), "/-/ready").filter(|a| a.status == 200)
-        });
-        Prometheus {
-            _process: process,
-            _scratch: scratch,
-            port,
-        }
-    }
-
-    fn check(&self, query: &str) -> String {
-        format!(
-            "[[service.rollout.judgement.checks]]\nname = \"slow\"\nmax = 0.05\ninterval = \"1s\"\npromql = {{ address = \"http://127.0.0.1:{}\", query = '{query}' }}\n",
-            self.port
-        )
-    }
+/// A limit on what this Prometheus measures.
+fn check(prometheus: &Prometheus, query: &str) -> String {
+    format!(
+        "[[service.rollout.judgement.checks]]\nname = \"slow\"\nmax = 0.05\ninterval = \"1s\"\npromql = {{ address = \"http://127.0.0.1:{}\", query = '{query}' }}\n",
+        prometheus.port
+    )
 }
 
 fn start(canary: &[&str]) -> (Run, Users, [Process; 2], Prometheus) {
     let [s, c, p0, p1, p2, at] = free_ports();
     let apps = [app(s, "v1", &[]), app(c, "v2", canary)];
     let prometheus = Prometheus::start(at, p1);
-    let rest = format!("{STEPS}{}", prometheus.check(SLOW));
+    let rest = format!("{STEPS}{}", check(&prometheus, SLOW));
     let run = Run::start([p0, p1, p2], &file([p0, p1, p2], 1, &[s], &[c], &[], &rest));
     let users = Users::start(run.listen, 100.0, 20);
     (run, users, apps, prometheus)

@@ -111,8 +111,8 @@ impl Trip<'_> {
 pub(crate) fn give_up(mut record: Record, tried: Tried) -> Option<Box<Note>> {
     match tried {
         Ok((head, lease)) => {
-            let note = record.take_note();
             record.answered(head.status);
+            let note = record.take_note();
             record.complete();
             lease.discard(&head);
             note

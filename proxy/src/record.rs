@@ -114,9 +114,13 @@ impl Record {
         note
     }
 
-    /// What is told of the request, for another attempt to take over.
+    /// What is told of the request, for another attempt to take over: this one's answer is not passed on.
     pub fn take_note(&mut self) -> Option<Box<Note>> {
-        self.note.take()
+        let mut note = self.note.take();
+        if let Some(note) = &mut note {
+            note.replaced(self.track, self.status);
+        }
+        note
     }
 
     /// What is told of the request, to be added to.

@@ -35,6 +35,9 @@ use tokio::runtime::{Builder, LocalOptions};
 /// How often names are looked up again.
 const REFRESH: Duration = Duration::from_secs(10);
 
+/// How long the end waits for the access log and the spans: a pipe that nobody reads would hold it up for ever.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// How often settled seconds are looked at.
 const OBSERVE: Duration = Duration::from_secs(1);
 
@@ -413,10 +416,17 @@ async fn refresh(control: Arc<Control>) {
 
 impl Threads {
     fn join(self) {
-        for thread in self.workers.into_iter().chain(self.readers) {
-            if thread.join().is_err() {
-                tracing::error!("a worker, or who tells of its requests, had panicked");
+        for worker in self.workers {
+            if worker.join().is_err() {
+                tracing::error!("a worker had panicked");
             }
+        }
+        let latest = Instant::now() + LAST_WORDS;
+        while self.readers.iter().any(|r| !r.is_finished()) {
+            if Instant::now() > latest {
+                return tracing::error!("what was still to be told of requests is lost: nobody takes it");
+            }
+            thread::sleep(Duration::from_millis(5));
         }
     }
 }

@@ -2,6 +2,8 @@
 //! client, and `serin run` with a file.
 #![allow(dead_code)] // each test binary uses its part
 
+pub mod prometheus;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},

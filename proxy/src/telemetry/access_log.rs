@@ -199,6 +199,10 @@ fn said(entry: &Entry, fields: &mut Fields<'_>) {
 
 /// Whose fault the first failure was.
 fn failure(entry: &Entry, fields: &mut Fields<'_>) {
+    if let Some((track, status)) = entry.replaced {
+        fields.text("replaced_track", track.name());
+        fields.number("replaced_status", status);
+    }
     let Some((track, failure)) = entry.blame else {
         return;
     };

@@ -45,6 +45,8 @@ pub struct Entry {
     pub attempts: u32,
     /// The first failure, and to which track it happened.
     pub blame: Option<(Option<Track>, Failure)>,
+    /// A track's answer, by its status, that was not passed on.
+    pub replaced: Option<(Track, u16)>,
     /// Its trace, if one is known.
     pub trace: Option<String>,
     /// Our span, if it is exported.

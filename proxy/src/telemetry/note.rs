@@ -57,6 +57,8 @@ pub struct Note {
     sampled: bool,
     attempts: u32,
     blame: Option<(Option<Track>, Failure)>,
+    /// An answer that another attempt took the place of.
+    replaced: Option<(Track, u16)>,
     endpoint: Option<SocketAddr>,
     received: u64,
     sent: u64,
@@ -136,6 +138,7 @@ impl Teller {
             sampled,
             attempts: 0,
             blame: None,
+            replaced: None,
             endpoint: None,
             received: 0,
             sent: 0,
@@ -169,13 +172,14 @@ impl Teller {
             endpoint: None,
             attempts: 0,
             blame: Some((None, failure)),
+            replaced: None,
             trace: None,
             span: None,
         }));
     }
 
     fn tell(&self, note: &Note, ending: &Ending<'_>) {
-        let failed = note.blame.is_some() || ending.status >= 500;
+        let failed = note.blame.is_some() || note.replaced.is_some() || ending.status >= 500;
         let told = note.sampled || failed && self.failures_always;
         let log = self.log.as_ref().filter(|_| told);
         let spans = self.spans.as_ref().filter(|_| note.ids.traced.is_some());
@@ -210,6 +214,11 @@ impl Note {
     /// Something failed. The first failure is the one to be told: what came after was made good or was its consequence.
     pub fn blame(&mut self, track: Option<Track>, failure: Failure) {
         self.blame.get_or_insert((track, failure));
+    }
+
+    /// A track's answer with this status was not passed on: another attempt follows.
+    pub fn replaced(&mut self, track: Track, status: u16) {
+        self.replaced.get_or_insert((track, status));
     }
 
     /// So much of the answer's body has come.
@@ -251,6 +260,7 @@ impl Note {
             endpoint: self.endpoint,
             attempts: self.attempts,
             blame: self.blame,
+            replaced: self.replaced,
             trace: self.trace(),
             span: self.ids.traced,
         }

@@ -82,6 +82,11 @@ fn attributes(entry: &Entry) -> Vec<Value> {
         all.push(text("serin.reason", reason.name()));
     }
     all.extend(entry.endpoint.map(|e| text("serin.endpoint", &e.to_string())));
+    all.extend(
+        entry
+            .replaced
+            .map(|(_, status)| number("serin.replaced.status", status.into())),
+    );
     if let Some((_, failure)) = entry.blame {
         all.push(text("error.type", failure.kind()));
         all.push(text("serin.failure.side", failure.side().name()));

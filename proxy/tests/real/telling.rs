@@ -104,6 +104,7 @@ fn failures_are_told_whatever_the_share_with_their_blame() {
         }),
         nobody(),
     );
+    let busy = Backend::new(|_| b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n".to_vec());
     let log = LogFile::new();
     let world = log
         .plan("sample = 0.0")
@@ -119,6 +120,16 @@ fn failures_are_told_whatever_the_share_with_their_blame() {
         )
         .service("plain", &[s.address], &[], &[("hosts", "plain")])
         .service("lost", &[nobody()], &[], &[("hosts", "lost")])
+        .service(
+            "busy",
+            &[s.address],
+            &[busy.address],
+            &[
+                ("hosts", "busy"),
+                ("canary-weight", "100"),
+                ("canary-guard", "off"),
+            ],
+        )
         .start();
     let mut client = world.client();
     assert_eq!(client.get("/", &[]).status(), 200, "shielded");
@@ -131,11 +142,12 @@ fn failures_are_told_whatever_the_share_with_their_blame() {
     assert_eq!(ask("plain", "/broken"), 500);
     assert_eq!(ask("lost", "/"), 502);
     assert_eq!(ask("nowhere", "/"), 404);
+    assert_eq!(ask("busy", "/"), 200, "shielded from an answer");
     assert_eq!(
         world.client().ask("GET / HTTP/1.1\r\nHost: a b\r\n\r\n").status(),
         400
     );
-    let lines = log.lines(5);
+    let lines = log.lines(6);
     let told: Vec<_> = lines
         .iter()
         .map(|l| {
@@ -158,13 +170,19 @@ fn failures_are_told_whatever_the_share_with_their_blame() {
         (502, "lost stable weight backend connect stable"),
         (404, "- - - client no_route -"),
         (400, "- - - client malformed -"),
+        (200, "busy stable shield - - -"),
     ] {
         assert!(
             told.contains(&(line.0, line.1.to_owned())),
             "{line:?} not in {told:?}"
         );
     }
-    assert_eq!(told.len(), 5, "{told:?}");
+    assert_eq!(told.len(), 6, "{told:?}");
+    let replaced = lines.iter().find(|l| l["service"] == "busy").unwrap();
+    assert_eq!(
+        (&replaced["replaced_status"], &replaced["replaced_track"]),
+        (&503.into(), &"canary".into())
+    );
     assert_eq!(
         (&lines[0]["shielded"], &lines[0]["attempts"]),
         (&true.into(), &2.into())
