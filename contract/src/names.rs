@@ -123,6 +123,8 @@ pub const METRIC_REQUESTS: &str = "serin_requests_total";
 pub const METRIC_DECISIONS: &str = "serin_decisions_total";
 /// Counter of failures by side and kind.
 pub const METRIC_FAILURES: &str = "serin_failures_total";
+/// Counter of times that an endpoint was left alone because it kept failing.
+pub const METRIC_EJECTIONS: &str = "serin_ejections_total";
 /// Counter of second tries within a track, by outcome.
 pub const METRIC_RETRIES: &str = "serin_retries_total";
 /// Gauge: the weight in force, in percent.

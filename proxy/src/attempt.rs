@@ -1,7 +1,6 @@
 //! One attempt at one endpoint: a connection, the request out, the head of its answer in.
 
 use crate::{
-    balance,
     clock::Patience,
     error::Failure,
     handle::{Failed, Trip},
@@ -45,17 +44,17 @@ impl Trip<'_> {
         sending: &mut Sending,
         upload: &mut U,
     ) -> Result<(Head, Line), Failed> {
-        let endpoints = self.lane.endpoints(record.track());
-        let Some(endpoint) = balance::pick(endpoints, avoid, || self.worker.random()) else {
-            return Err(Failed {
-                failure: Failure::NoEndpoints,
-                at: None,
-            });
+        let busy = match self.place(record.track(), avoid) {
+            Some(Ok(busy)) => busy,
+            Some(Err(failure)) => return Err(Failed { failure, at: None }),
+            // A box, because nearly no request waits, and every request would carry the room for it.
+            None => Box::pin(self.wait_for_room(record.track(), avoid, upload)).await?,
         };
-        record.goes_to(endpoint, self.bucket);
-        let tried = match self.exchange(endpoint, false, record, sending, upload).await {
+        let endpoint = Rc::clone(busy.endpoint());
+        record.goes_to(&endpoint, self.bucket);
+        let tried = match self.exchange(busy, false, record, sending, upload).await {
             Err(stop) if self.is_nobodys(&stop, sending) => {
-                self.exchange_again(endpoint, record, sending, upload).await
+                self.exchange_again(&endpoint, record, sending, upload).await
             }
             tried => tried,
         };
@@ -84,20 +83,19 @@ impl Trip<'_> {
         upload: &mut U,
     ) -> Result<(Head, Line), Stop> {
         sending.rewind();
-        Box::pin(self.exchange(endpoint, true, record, sending, upload)).await
+        Box::pin(self.exchange(endpoint.occupy(), true, record, sending, upload)).await
     }
 
     /// The request out and the head in, once.
     async fn exchange<U: Upload>(
         &self,
-        endpoint: &Rc<Endpoint>,
+        busy: Busy,
         fresh: bool,
         record: &mut Record,
         sending: &mut Sending,
         upload: &mut U,
     ) -> Result<(Head, Line), Stop> {
-        let busy = endpoint.occupy();
-        let mut line = match endpoint.protocol {
+        let mut line = match busy.endpoint().protocol {
             AppProtocol::Http => Line::Own(self.own(busy, fresh, record, upload).await?),
             _ => Box::pin(self.shared(busy, fresh, record, sending, upload)).await?,
         };
@@ -230,7 +228,6 @@ impl Trip<'_> {
         upload: &mut U,
     ) -> Result<Lease, Failure> {
         let begun = Instant::now();
-        let endpoint = Rc::clone(busy.endpoint());
         upload.alarm().wait(Patience {
             each: self.worker.settings.connect_timeout,
             ..self.deadlines.head
@@ -241,9 +238,6 @@ impl Trip<'_> {
             Poll::Pending => given_up(upload, cx).map(Err),
         })
         .await;
-        if outcome.as_ref().err() == Some(&Failure::ConnectTimeout) {
-            Busy::timed_out(&endpoint);
-        }
         self.connected(begun, &outcome, record, upload);
         outcome
     }

@@ -30,6 +30,8 @@ pub enum Failure {
     Overload,
     /// No track that may serve has an endpoint.
     NoEndpoints,
+    /// All endpoints have as many requests as they may, and waiting did not help.
+    Saturated,
     /// The endpoint could not be connected to.
     Refused,
     /// Connecting took too long.
@@ -55,7 +57,7 @@ pub enum Failure {
 }
 
 /// The kinds, in the order of their counters.
-pub const KINDS: [(Side, &str); 23] = [
+pub const KINDS: [(Side, &str); 24] = [
     (Side::Client, "malformed"),
     (Side::Client, "header_too_large"),
     (Side::Client, "header_timeout"),
@@ -79,6 +81,7 @@ pub const KINDS: [(Side, &str); 23] = [
     (Side::Backend, "unprocessed"),
     (Side::Client, "flood"),
     (Side::Proxy, "shed"),
+    (Side::Backend, "saturated"),
 ];
 
 impl Failure {
@@ -108,6 +111,7 @@ impl Failure {
             Failure::Unprocessed => 20,
             Failure::Flood => 21,
             Failure::Shed => 22,
+            Failure::Saturated => 23,
         }
     }
 
@@ -134,18 +138,29 @@ impl Failure {
             Failure::Loop => 508,
             Failure::Flood => 429,
             Failure::Cancelled => 499,
-            Failure::Overload | Failure::Shed | Failure::NoEndpoints | Failure::Unprocessed => 503,
+            Failure::Overload | Failure::Shed | Failure::NoEndpoints => 503,
+            Failure::Unprocessed | Failure::Saturated => 503,
             Failure::Refused | Failure::Reset | Failure::BadHead(_) => 502,
             Failure::BodyReset | Failure::BodyTimeout | Failure::BadBody(_) => 502,
             Failure::ConnectTimeout | Failure::Timeout => 504,
         }
     }
 
+    /// Whether it is a matter of the moment: the client is told when to come again.
+    pub const fn passes(self) -> bool {
+        matches!(self, Failure::Overload | Failure::Shed | Failure::Saturated)
+    }
+
+    /// Whether the endpoint cannot be reached at all.
+    pub const fn is_unreachable(self) -> bool {
+        matches!(self, Failure::Refused | Failure::ConnectTimeout)
+    }
+
     /// Whether the backend has certainly not begun with the request, and it can be sent elsewhere as a whole.
     pub const fn is_before_sending(self) -> bool {
         matches!(
             self,
-            Failure::Refused | Failure::ConnectTimeout | Failure::Unprocessed
+            Failure::Refused | Failure::ConnectTimeout | Failure::Unprocessed | Failure::Saturated
         )
     }
 
@@ -172,6 +187,7 @@ impl fmt::Display for Failure {
             Failure::Upload => "the request body broke off or stood still",
             Failure::Overload => "too many connections; try again later",
             Failure::NoEndpoints => "no endpoint may serve this request",
+            Failure::Saturated => "the backend has as many requests as it may; try again later",
             Failure::Refused => "the backend refuses connections",
             Failure::ConnectTimeout => "the backend cannot be connected to in time",
             Failure::Reset => "the backend closed the connection before its answer",

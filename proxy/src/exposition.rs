@@ -12,9 +12,9 @@ use crate::{
 use contract::{
     latency::{EDGES, edge_seconds},
     names::{
-        METRIC_CONFIG_REJECTED, METRIC_CONNECTIONS, METRIC_DECISIONS, METRIC_DURATION, METRIC_FAILURES,
-        METRIC_GUARD, METRIC_INFLIGHT, METRIC_LOG_DROPPED, METRIC_REQUESTS, METRIC_RETRIES, METRIC_SPANS,
-        METRIC_SPANS_DROPPED, METRIC_SPLIT_INFO, METRIC_SPLIT_WEIGHT, Reason, Track,
+        METRIC_CONFIG_REJECTED, METRIC_CONNECTIONS, METRIC_DECISIONS, METRIC_DURATION, METRIC_EJECTIONS,
+        METRIC_FAILURES, METRIC_GUARD, METRIC_INFLIGHT, METRIC_LOG_DROPPED, METRIC_REQUESTS, METRIC_RETRIES,
+        METRIC_SPANS, METRIC_SPANS_DROPPED, METRIC_SPLIT_INFO, METRIC_SPLIT_WEIGHT, Reason, Track,
     },
 };
 use prometheus::{
@@ -75,6 +75,12 @@ fn families(shared: &Shared) -> Vec<MetricFamily> {
             "Second tries within a track, and those for which there was no budget.",
             MetricType::COUNTER,
             of_each(retries),
+        ),
+        family(
+            METRIC_EJECTIONS,
+            "Times that an endpoint was left alone because it kept failing, by worker.",
+            MetricType::COUNTER,
+            of_each(ejections),
         ),
         family(
             METRIC_INFLIGHT,
@@ -308,6 +314,13 @@ fn failures(shared: &Shared, mut all: Vec<Metric>) -> Vec<Metric> {
         }
     }
     all
+}
+
+fn ejections(service: &Service, out: &mut Vec<Metric>) {
+    for track in Track::BOTH {
+        let labels = labels([("service", &service.name), ("track", track.name())]);
+        out.push(counter(labels, sum(service, |m| &m.ejections[track.index()])));
+    }
 }
 
 fn inflight(service: &Service, out: &mut Vec<Metric>) {

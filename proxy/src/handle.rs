@@ -155,7 +155,7 @@ pub fn refusal<U>(failure: Failure, closes: bool) -> Answer<U> {
         (HEADER_ERROR, failure.kind().to_owned()),
         ("content-type", "text/plain; charset=utf-8".to_owned()),
     ];
-    if failure == Failure::Shed {
+    if failure.passes() {
         extra.push(("retry-after", "1".to_owned()));
     }
     Answer {
@@ -206,6 +206,7 @@ impl Trip<'_> {
         let tried = loop {
             upload.alarm().wait(self.deadlines.head);
             let tried = self.attempt(&mut record, avoid, &mut sending, &mut upload).await;
+            self.note_outcome(record.track(), &tried);
             let Some(next) = self.next(plan, &mut course, &record, &tried) else {
                 break tried;
             };

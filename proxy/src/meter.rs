@@ -50,6 +50,8 @@ pub struct Meter {
     pub failures: [[AtomicU64; KINDS.len()]; 2],
     /// Second tries within a track: made, and not made because the budget was spent.
     pub retries: [[AtomicU64; RETRIES.len()]; 2],
+    /// Times that an endpoint was left alone, by track.
+    pub ejections: [AtomicU64; 2],
     /// Requests under way by track.
     pub inflight: [AtomicU64; 2],
     /// Answered requests by code, method, protocol, track and evidence.
@@ -98,6 +100,7 @@ impl Default for Meter {
             decisions: from_fn(|_| from_fn(|_| AtomicU64::new(0))),
             failures: from_fn(|_| from_fn(|_| AtomicU64::new(0))),
             retries: from_fn(|_| from_fn(|_| AtomicU64::new(0))),
+            ejections: from_fn(|_| AtomicU64::new(0)),
             inflight: from_fn(|_| AtomicU64::new(0)),
             answers: Answers::default(),
             ring: Ring::default(),
@@ -120,6 +123,11 @@ impl Meter {
     /// Counts a second try, or that there is no budget for it.
     pub fn retried(&self, track: Track, granted: bool) {
         add(&self.retries[track.index()][usize::from(!granted)], 1);
+    }
+
+    /// Counts that an endpoint is left alone.
+    pub fn ejected(&self, track: Track) {
+        add(&self.ejections[track.index()], 1);
     }
 
     /// Requests so far, second tries among them.

@@ -4,6 +4,8 @@ use crate::{
     dial,
     evidence::pods::{Lap, Pod},
     multiplex::Links,
+    queue::Queue,
+    resilience::{EJECT_LONGEST, Ejection},
     socket::Socket,
     wire::{
         body::{Decoder, Framing, Step},
@@ -29,10 +31,8 @@ use tokio::net::TcpStream;
 const IDLE: usize = 256;
 /// How long an idle connection is kept: below the usual keep-alive times of servers.
 const IDLE_TIME: Duration = Duration::from_secs(60);
-/// How long an endpoint is left alone after its first failed connection; doubled with each further one.
-const DOWN_FIRST: Duration = Duration::from_secs(1);
-/// The longest such time.
-const DOWN_LONGEST: Duration = Duration::from_secs(30);
+/// How fast what an endpoint took is forgotten.
+const FADING: Duration = Duration::from_secs(10);
 
 /// One endpoint on one worker.
 #[derive(Debug)]
@@ -47,8 +47,20 @@ pub struct Endpoint {
     worker: usize,
     idle: RefCell<Vec<Idle>>,
     busy: Cell<u32>,
-    failures: Cell<u32>,
-    down_until: Cell<Option<Instant>>,
+    /// Who waits for it, or for another of its track.
+    queue: Rc<Queue>,
+    /// Whether it has others beside it: only then anything below matters.
+    is_one_of_many: Cell<bool>,
+    /// What it took lately, in nanoseconds, and when that was.
+    took: Cell<Option<(f64, Instant)>>,
+    /// When it joined others that were there before, while that is not long ago.
+    joined: Cell<Option<Instant>>,
+    /// Failures in a row.
+    row: Cell<u32>,
+    /// Whether it is left alone, until when it was, and for the how-manieth time in a row.
+    is_out: Cell<bool>,
+    out_until: Cell<Option<Instant>>,
+    times: Cell<u32>,
 }
 
 #[derive(Debug)]
@@ -75,7 +87,7 @@ pub struct Busy(Rc<Endpoint>);
 
 impl Endpoint {
     /// An endpoint without connections, on this worker.
-    pub fn new(pod: Arc<Pod>, protocol: AppProtocol, worker: usize) -> Endpoint {
+    pub fn new(pod: Arc<Pod>, protocol: AppProtocol, worker: usize, queue: &Rc<Queue>) -> Endpoint {
         Endpoint {
             address: pod.address,
             protocol,
@@ -84,22 +96,42 @@ impl Endpoint {
             worker,
             idle: RefCell::default(),
             busy: Cell::new(0),
-            failures: Cell::new(0),
-            down_until: Cell::new(None),
+            queue: Rc::clone(queue),
+            is_one_of_many: Cell::new(false),
+            took: Cell::new(None),
+            joined: Cell::new(None),
+            row: Cell::new(0),
+            is_out: Cell::new(false),
+            out_until: Cell::new(None),
+            times: Cell::new(0),
         }
     }
 
-    /// These endpoints on this worker: those that are known already, with their connections, and new ones.
+    /// These endpoints on this worker: those that are known already, with their connections, and new ones. Where all
+    /// are new, none is a newcomer.
     pub fn for_all(
         pods: &[Arc<Pod>],
         protocol: AppProtocol,
         worker: usize,
         known: &[Rc<Endpoint>],
+        queue: &Rc<Queue>,
     ) -> Vec<Rc<Endpoint>> {
         let is = |e: &Endpoint, p| Arc::ptr_eq(&e.pod, p) && e.protocol == protocol;
         let find = |p| known.iter().find(|e| is(e, p)).map(Rc::clone);
-        let new = |p| Rc::new(Endpoint::new(Arc::clone(p), protocol, worker));
-        pods.iter().map(|p| find(p).unwrap_or_else(|| new(p))).collect()
+        let others = pods.iter().any(|p| find(p).is_some());
+        let fresh = |p| {
+            let endpoint = Endpoint::new(Arc::clone(p), protocol, worker, queue);
+            endpoint.joined.set(others.then(Instant::now));
+            Rc::new(endpoint)
+        };
+        let all: Vec<_> = pods.iter().map(|p| find(p).unwrap_or_else(|| fresh(p))).collect();
+        all.iter().for_each(|e| e.is_one_of_many.set(all.len() > 1));
+        all
+    }
+
+    /// What all workers share of it.
+    pub fn pod(&self) -> &Arc<Pod> {
+        &self.pod
     }
 
     /// Its slice, while it serves stable beside others.
@@ -117,28 +149,109 @@ impl Endpoint {
         self.busy.get()
     }
 
+    /// Whether nothing is to be said against it. No clock is read.
+    pub fn is_plain(&self) -> bool {
+        !self.is_out.get() && self.joined.get().is_none() && self.pod.is_well()
+    }
+
     /// Whether it may be tried now.
-    pub fn is_up(&self) -> bool {
-        // Without a failure the clock is not read.
-        self.down_until.get().is_none_or(|until| until <= Instant::now())
+    pub fn is_up(&self, now: Instant) -> bool {
+        if self.is_out.get() && self.out_until.get().is_none_or(|until| until <= now) {
+            self.is_out.set(false);
+        }
+        !self.is_out.get() && self.pod.is_well()
+    }
+
+    /// Whether it may have one more request.
+    pub fn has_room(&self, limit: Option<u32>) -> bool {
+        limit.is_none_or(|most| self.busy.get() < most)
+    }
+
+    /// How long ago it joined, while that is less than this.
+    pub fn age(&self, now: Instant, young: Duration) -> Option<Duration> {
+        let age = now.saturating_duration_since(self.joined.get()?);
+        if age >= young {
+            self.joined.set(None);
+            return None;
+        }
+        Some(age)
+    }
+
+    /// What it takes: a peak at once, and less only as time passes (the peak EWMA of Finagle). What is long ago fades, so
+    /// that it is asked again some day.
+    pub fn cost(&self, now: Instant) -> Option<f64> {
+        let (nanos, then) = self.took.get()?;
+        Some(nanos * fading(then, now))
+    }
+
+    /// Notes what it took to the head of an answer, if that matters to anybody.
+    pub fn took(&self, time: Duration, now: Instant) {
+        if !self.is_one_of_many.get() {
+            return;
+        }
+        let nanos = time.as_nanos() as f64;
+        let cost = match self.took.get() {
+            Some((before, then)) if before > nanos => {
+                let weight = fading(then, now);
+                before * weight + nanos * (1.0 - weight)
+            }
+            _ => nanos,
+        };
+        self.took.set(Some((cost, now)));
+    }
+
+    /// Whether it has others beside it.
+    pub fn is_one_of_many(&self) -> bool {
+        self.is_one_of_many.get()
+    }
+
+    /// It has answered.
+    pub fn did_well(&self) {
+        self.row.set(0);
+    }
+
+    /// It has failed. Left alone after enough of that, or at once when it is `certain` that it cannot serve; not when too
+    /// many `others` are. True when it is left alone from now on.
+    pub fn stumbled(
+        &self,
+        others: &[Rc<Endpoint>],
+        ejection: &Ejection,
+        certain: bool,
+        now: Instant,
+        random: u64,
+    ) -> bool {
+        self.row.set(self.row.get().saturating_add(1));
+        let enough = certain || self.row.get() >= ejection.after;
+        if ejection.after == 0 || !enough || self.is_out.get() {
+            return false;
+        }
+        let out = others.iter().filter(|e| e.is_out.get() && !e.is_up(now)).count();
+        if out >= ejection.cap(others.len()) {
+            return false;
+        }
+        self.leave_alone(ejection, now, random);
+        true
+    }
+
+    fn leave_alone(&self, ejection: &Ejection, now: Instant, random: u64) {
+        let recently = self
+            .out_until
+            .get()
+            .is_some_and(|until| now < until + EJECT_LONGEST);
+        let times = if recently { self.times.get() + 1 } else { 0 };
+        let pause = ejection.pause(times);
+        // Up to a tenth more, so that not all workers come back at once.
+        let jitter = pause.mul_f64((random >> 11) as f64 / (1u64 << 53) as f64 / 10.0);
+        self.times.set(times);
+        self.out_until.set(Some(now + pause + jitter));
+        self.is_out.set(true);
+        self.row.set(0);
     }
 
     /// Counts a request that goes there.
     pub fn occupy(self: &Rc<Endpoint>) -> Busy {
         self.busy.set(self.busy.get() + 1);
         Busy(Rc::clone(self))
-    }
-
-    fn failed(&self) {
-        let times = self.failures.get().min(8);
-        self.failures.set(times + 1);
-        let pause = (DOWN_FIRST * 2u32.pow(times)).min(DOWN_LONGEST);
-        self.down_until.set(Some(Instant::now() + pause));
-    }
-
-    fn recovered(&self) {
-        self.failures.set(0);
-        self.down_until.set(None);
     }
 
     /// Closes what has been idle for too long.
@@ -173,38 +286,32 @@ impl Busy {
         }
     }
 
-    /// A new connection. A failure keeps others away from the endpoint for a while.
+    /// A new connection.
     ///
     /// # Errors
     /// Those of the socket.
     pub async fn connect(self) -> io::Result<Lease> {
-        match dial::dial(&self.0).await {
-            Ok(stream) => {
-                self.0.recovered();
-                Ok(Lease {
-                    stream,
-                    rest: Bytes::new(),
-                    reused: false,
-                    busy: self,
-                })
-            }
-            Err(e) => {
-                self.0.failed();
-                Err(e)
-            }
-        }
-    }
-
-    /// The endpoint did not take a connection in time.
-    pub fn timed_out(endpoint: &Endpoint) {
-        endpoint.failed();
+        let stream = dial::dial(&self.0).await?;
+        Ok(Lease {
+            stream,
+            rest: Bytes::new(),
+            reused: false,
+            busy: self,
+        })
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.busy.set(self.0.busy.get().saturating_sub(1));
+        self.0.queue.wake();
     }
+}
+
+/// What is left of a value after this time.
+fn fading(then: Instant, now: Instant) -> f64 {
+    let passed = now.saturating_duration_since(then);
+    (-passed.as_secs_f64() / FADING.as_secs_f64()).exp()
 }
 
 /// Whether nothing has come on an idle connection: an octet or an end would make it useless. No system call while

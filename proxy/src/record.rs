@@ -30,7 +30,7 @@ pub struct Record {
     connecting: Duration,
     /// Where it counts as evidence, if it does.
     mark: Option<Mark>,
-    /// Where it was sent, if it counts as evidence.
+    /// Where it was sent.
     endpoint: Option<Rc<Endpoint>>,
     method: Method,
     protocol: Protocol,
@@ -85,6 +85,7 @@ impl Record {
         if let Some(note) = &mut self.note {
             note.goes_to(endpoint.address);
         }
+        self.endpoint = Some(Rc::clone(endpoint));
         let Some(mark) = &mut self.mark else { return };
         if let Some(lap) = endpoint.lap() {
             lap.begin(mark.minute());
@@ -95,7 +96,6 @@ impl Record {
         {
             self.lane.meter().ring.place(mark, slice);
         }
-        self.endpoint = Some(Rc::clone(endpoint));
     }
 
     /// Takes over what is told of the request.
@@ -153,9 +153,15 @@ impl Record {
         self.connecting += took;
     }
 
-    /// Notes the status of the answer.
+    /// Notes the status of the answer, and what its endpoint took. To fail fast is not to be fast.
     pub fn answered(&mut self, status: u16) {
         self.status = status;
+        let endpoint = self.endpoint.as_ref().filter(|e| e.is_one_of_many());
+        if let Some(endpoint) = endpoint.filter(|_| status < 500) {
+            let now = Instant::now();
+            let took = now.saturating_duration_since(self.start);
+            endpoint.took(took.saturating_sub(self.connecting), now);
+        }
     }
 
     /// Ends with the whole answer.

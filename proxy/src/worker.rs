@@ -11,6 +11,7 @@ use crate::{
     meter::{self, Meter},
     overload::Gate,
     pool::Endpoint,
+    queue::Queue,
     service::Service,
     shared::{Phase, Shared},
     strata::Strata,
@@ -70,6 +71,11 @@ pub struct Lane {
     service: Arc<Service>,
     worker: usize,
     endpoints: [Vec<Rc<Endpoint>>; 2],
+    /// Who waits for room at an endpoint, by track.
+    queues: [Rc<Queue>; 2],
+    /// This worker's part of the limits.
+    limit: Option<u32>,
+    max_pending: usize,
     strata: Rc<RefCell<Strata>>,
     budget: Rc<Budget>,
 }
@@ -116,12 +122,13 @@ impl Worker {
         let name = &route.source.service;
         let before = old.lanes.iter().find(|l| l.route.source.service == *name);
         let service = self.shared.services.of(name);
+        let limits = &route.resilience;
+        let queues = before.map(|l| l.queues.clone()).unwrap_or_default();
         let endpoints = Track::BOTH.map(|track| {
             let known = before.map(|l| l.endpoints(track)).unwrap_or_default();
-            {
-                let protocol = route.source.backends(track).protocol;
-                Endpoint::for_all(&route.pods[track.index()], protocol, self.number, known)
-            }
+            let protocol = route.source.backends(track).protocol;
+            let (pods, queue) = (&route.pods[track.index()], &queues[track.index()]);
+            Endpoint::for_all(pods, protocol, self.number, known, queue)
         });
         Lane {
             epoch: route.epoch,
@@ -130,9 +137,18 @@ impl Worker {
             worker: self.number,
             service,
             endpoints,
+            limit: limits.max_connections.map(|most| self.part(most).max(1)),
+            max_pending: self.part(limits.max_pending) as usize,
+            queues,
             budget: before.map(|l| Rc::clone(&l.budget)).unwrap_or_default(),
             strata: Rc::clone(self.lots.borrow_mut().entry(name.clone()).or_default()),
         }
+    }
+
+    /// This worker's part of what all of them may have.
+    fn part(&self, all: u32) -> u32 {
+        let workers = u32::try_from(self.settings.workers).unwrap_or(u32::MAX).max(1);
+        all / workers + u32::from((self.number as u32) < all % workers)
     }
 
     /// Whether idle connections are to be closed.
@@ -191,6 +207,21 @@ impl Lane {
         );
         meter.retried(track, granted);
         granted
+    }
+
+    /// Who waits for an endpoint of a track.
+    pub fn queue(&self, track: Track) -> &Rc<Queue> {
+        &self.queues[track.index()]
+    }
+
+    /// Most requests under way at one endpoint.
+    pub fn limit(&self) -> Option<u32> {
+        self.limit
+    }
+
+    /// Most requests of a track that wait.
+    pub fn max_pending(&self) -> usize {
+        self.max_pending
     }
 
     /// The endpoints of a track.

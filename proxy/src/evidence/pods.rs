@@ -12,7 +12,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU32, Ordering, fence},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence},
     },
 };
 
@@ -33,6 +33,8 @@ pub struct Pod {
     pub address: SocketAddr,
     /// Its slice while it serves stable, or [`NONE`]. Changed by the control thread when the table changes.
     slice: AtomicU8,
+    /// Whether it answers health checks; true while nobody asks.
+    well: AtomicBool,
     /// By worker.
     laps: Box<[Lap]>,
 }
@@ -87,6 +89,7 @@ impl Pod {
         Pod {
             address,
             slice: AtomicU8::new(NONE),
+            well: AtomicBool::new(true),
             laps: (0..workers).map(|_| Lap::default()).collect(),
         }
     }
@@ -94,6 +97,16 @@ impl Pod {
     /// Which slice of stable it is.
     pub fn slice(&self) -> Option<u8> {
         Some(self.slice.load(Ordering::Relaxed)).filter(|s| usize::from(*s) < SLICES)
+    }
+
+    /// Whether it answers health checks.
+    pub fn is_well(&self) -> bool {
+        self.well.load(Ordering::Relaxed)
+    }
+
+    /// Notes what a health check found.
+    pub fn set_well(&self, well: bool) {
+        self.well.store(well, Ordering::Relaxed);
     }
 
     /// What one worker counts.

@@ -8,6 +8,7 @@ mod bodies;
 mod change;
 mod deadlines;
 mod decide;
+mod endpoints;
 mod evidence;
 mod failures;
 mod faults;
