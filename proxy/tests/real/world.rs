@@ -247,9 +247,14 @@ pub fn hanging() -> Backend {
     })
 }
 
-/// An address where nobody listens.
+/// An address where nobody listens: taken for as long as the process lives, or another test would begin to listen there.
 pub fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    std::mem::forget(socket);
+    address
 }
 
 /// A proxy with its file.
