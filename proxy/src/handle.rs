@@ -39,7 +39,8 @@ pub(crate) struct Plan {
 /// Answers one request. Whatever goes wrong becomes an answer too.
 pub async fn handle<U: Upload>(worker: &Rc<Worker>, request: &Request, peer: &Peer, upload: U) -> Answer<U> {
     let Some(seat) = Seat::take(worker) else {
-        return stray(worker, request, None, Failure::Shed);
+        worker.rejected(peer, request.protocol, Failure::Shed);
+        return refuse(request, Failure::Shed);
     };
     let mut answer = admitted(worker, request, peer, upload).await;
     answer.seat = Some(seat);

@@ -175,6 +175,31 @@ fn empty_tracks_and_the_client_s_address_are_told() {
 }
 
 #[test]
+fn a_guard_that_has_tripped_is_told() {
+    let (s, c) = (Backend::named("S"), Backend::named("C"));
+    let world = pair(&s, &c, &[("canary-weight", "50"), ("canary-by-header", "h")]);
+    let hash = world.running.evidence(0).services["echo"].hash.clone();
+    world
+        .running
+        .control()
+        .trip("echo", &hash, "30 of 40 failed".into());
+    let told = ask(&world, "/", &["host: test"], None);
+    assert_eq!((told.track, told.chance), (Some(Track::Stable), 0.0));
+    assert!(
+        told.outcome[0].contains("guard") && told.outcome[0].contains("30 of 40 failed"),
+        "{:?}",
+        told.outcome
+    );
+    let forced = ask(&world, "/", &["host: test", "h: always"], None);
+    assert_eq!(forced.track, Some(Track::Canary), "who asks still gets it");
+    assert!(
+        forced.outcome.iter().any(|l| l.contains("sees its failures")),
+        "{:?}",
+        forced.outcome
+    );
+}
+
+#[test]
 fn what_is_no_question_is_refused_in_words() {
     let (world, ..) = full();
     for (body, word) in [

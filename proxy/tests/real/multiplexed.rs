@@ -7,15 +7,15 @@ use hyper::{Request, Response, body::Frame, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::{convert::Infallible, future::Future, thread, time::Duration};
 
-type Body = http_body_util::combinators::BoxBody<Bytes, Infallible>;
-type Sender = http2::SendRequest<Body>;
+pub type Body = http_body_util::combinators::BoxBody<Bytes, Infallible>;
+pub type Sender = http2::SendRequest<Body>;
 
-fn on_one_thread<T>(work: impl Future<Output = T>) -> T {
+pub fn on_one_thread<T>(work: impl Future<Output = T>) -> T {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().build().unwrap().block_on(work)
 }
 
-async fn connect(world: &World) -> Sender {
+pub async fn connect(world: &World) -> Sender {
     let stream = tokio::net::TcpStream::connect(world.running.addresses().listen)
         .await
         .unwrap();
@@ -26,7 +26,7 @@ async fn connect(world: &World) -> Sender {
     sender
 }
 
-fn get(path: &str) -> Request<Body> {
+pub fn get(path: &str) -> Request<Body> {
     let body = Full::new(Bytes::new()).boxed();
     Request::get(format!("http://shop.test{path}"))
         .body(body)

@@ -1,6 +1,7 @@
 //! What is told of single requests: the access log, and spans by OTLP.
 
-use crate::world::*;
+use crate::{multiplexed, world::*};
+use http_body_util::BodyExt;
 use serde_json::Value;
 use std::{
     fs,
@@ -93,6 +94,41 @@ fn a_line_says_who_asked_what_and_who_served_why() {
         (&lines[1]["request_id"], &lines[1]["bytes_in"]),
         (&"mine".into(), &4.into())
     );
+}
+
+#[test]
+fn requests_by_http_2_are_told_alike() {
+    let s = Backend::named("S");
+    let log = LogFile::new();
+    let world = log
+        .plan("sample = 1.0, userAgent = true, query = true")
+        .service("echo", &[s.address], &[], &[])
+        .start();
+    multiplexed::on_one_thread(async {
+        let mut sender = multiplexed::connect(&world).await;
+        let mut request = multiplexed::get("/a?b=c");
+        request
+            .headers_mut()
+            .insert("user-agent", "test/2".parse().unwrap());
+        request
+            .headers_mut()
+            .insert("x-request-id", "mine".parse().unwrap());
+        let answer = sender.send_request(request).await.unwrap();
+        answer.into_body().collect().await.unwrap();
+    });
+    let line = &log.lines(1)[0];
+    for (key, value) in [
+        ("method", "GET"),
+        ("path", "/a"),
+        ("query", "b=c"),
+        ("host", "shop.test"),
+        ("protocol", "h2"),
+        ("user_agent", "test/2"),
+        ("request_id", "mine"),
+    ] {
+        assert_eq!(line[key], value, "{key}: {line}");
+    }
+    assert_eq!(line["bytes_out"], 1);
 }
 
 #[test]
