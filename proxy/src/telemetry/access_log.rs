@@ -8,6 +8,7 @@ use crate::{
 use contract::file::LogFormat;
 use k8s_openapi::jiff::Timestamp;
 use std::{
+    borrow::Cow,
     fmt::Display,
     fs::{File, OpenOptions},
     io::{self, Write},
@@ -156,18 +157,19 @@ pub fn line(entry: &Entry, format: LogFormat, out: &mut Vec<u8>) {
         any: false,
     };
     fields.begin();
-    fields.text("time", Timestamp::try_from(entry.ended).unwrap_or_default());
+    let time = Timestamp::try_from(entry.ended).unwrap_or_default();
+    fields.text("time", &time.to_string());
     fields.optional("service", entry.service());
     choice(entry, &mut fields);
     said(entry, &mut fields);
     fields.number("status", entry.status);
     failure(entry, &mut fields);
-    fields.number("duration_ms", millis(entry.took));
-    fields.number("connect_ms", millis(entry.connecting));
+    fields.millis("duration_ms", entry.took);
+    fields.millis("connect_ms", entry.connecting);
     fields.number("bytes_in", entry.received);
     fields.number("bytes_out", entry.sent);
     fields.text("protocol", entry.protocol);
-    fields.text("client", entry.client);
+    fields.text("client", &entry.client.to_string());
     fields.end();
 }
 
@@ -176,7 +178,9 @@ fn choice(entry: &Entry, fields: &mut Fields<'_>) {
         fields.text("track", track.name());
         fields.text("reason", reason.name());
     }
-    fields.optional("endpoint", entry.endpoint);
+    if let Some(endpoint) = entry.endpoint {
+        fields.text("endpoint", &endpoint.to_string());
+    }
     if entry.attempts > 1 {
         fields.number("attempts", entry.attempts);
     }
@@ -187,14 +191,17 @@ fn choice(entry: &Entry, fields: &mut Fields<'_>) {
 
 fn said(entry: &Entry, fields: &mut Fields<'_>) {
     let said = &entry.said;
-    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    fields.optional("method", given(&said.method));
-    fields.optional("path", given(&said.path));
-    fields.optional("query", said.query.as_ref());
-    fields.optional("host", given(&said.host));
-    fields.optional("user_agent", said.user_agent.as_ref());
-    fields.optional("request_id", given(&said.request_id));
-    fields.optional("trace_id", entry.trace.as_ref());
+    for (key, value) in [
+        ("method", &said.method),
+        ("path", &said.path),
+        ("query", &said.query),
+        ("host", &said.host),
+        ("user_agent", &said.user_agent),
+        ("request_id", &said.request_id),
+    ] {
+        fields.optional(key, Some(value.as_str()).filter(|v| !v.is_empty()));
+    }
+    fields.optional("trace_id", entry.trace.as_deref());
 }
 
 /// Whose fault the first failure was.
@@ -209,12 +216,6 @@ fn failure(entry: &Entry, fields: &mut Fields<'_>) {
     fields.text("failure_side", failure.side().name());
     fields.text("failure_kind", failure.kind());
     fields.optional("failure_track", track.map(|t| t.name()));
-}
-
-/// Milliseconds with microseconds behind the point.
-fn millis(time: Duration) -> String {
-    let micros = time.as_micros();
-    format!("{}.{:03}", micros / 1000, micros % 1000)
 }
 
 /// The pairs of one line. Values are escaped, so that nobody can write a line of their own.
@@ -260,17 +261,22 @@ impl Fields<'_> {
         let _ = write!(self.out, "{value}");
     }
 
-    fn text(&mut self, key: &str, value: impl Display) {
+    /// Milliseconds with microseconds behind the point.
+    fn millis(&mut self, key: &str, time: Duration) {
+        let micros = time.as_micros();
+        self.number(key, format_args!("{}.{:03}", micros / 1000, micros % 1000));
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
         self.key(key);
-        let value = value.to_string();
-        if self.format == LogFormat::Text && is_plain(&value) {
+        if self.format == LogFormat::Text && is_plain(value) {
             self.out.extend_from_slice(value.as_bytes());
         } else {
-            let _ = serde_json::to_writer(&mut *self.out, &escaped(&value));
+            let _ = serde_json::to_writer(&mut *self.out, &*escaped(value));
         }
     }
 
-    fn optional(&mut self, key: &str, value: Option<impl Display>) {
+    fn optional(&mut self, key: &str, value: Option<&str>) {
         if let Some(value) = value {
             self.text(key, value);
         }
@@ -285,10 +291,10 @@ fn is_plain(value: &str) -> bool {
 
 /// JSON escapes control characters below a space; these are dangerous to terminals and readers of lines too: delete, C1
 /// controls, the two separators of lines and paragraphs, and what turns the direction of text round.
-fn escaped(value: &str) -> String {
-    let strange = |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if !value.contains(strange) {
-        return value.to_owned();
+fn escaped(value: &str) -> Cow<'_, str> {
+    if value.bytes().all(|b| b < 0x7f) {
+        return value.into();
     }
-    value.replace(strange, "\u{fffd}")
+    let strange = |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    value.replace(strange, "\u{fffd}").into()
 }

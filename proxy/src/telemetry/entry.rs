@@ -61,13 +61,13 @@ pub struct Said {
     /// Path without the query.
     pub path: String,
     /// The query, if it is to be told.
-    pub query: Option<String>,
+    pub query: String,
     /// Host.
     pub host: String,
     /// `x-request-id`: the client's, or ours.
     pub request_id: String,
     /// `user-agent`, if it is to be told.
-    pub user_agent: Option<String>,
+    pub user_agent: String,
 }
 
 impl Entry {

@@ -274,13 +274,16 @@ impl Note {
         Said {
             method: text(head.part(head.method), SHORT),
             path: text(path, LONGEST),
-            query: (self.teller.query && !query.is_empty()).then(|| text(query, LONGEST)),
+            query: match self.teller.query {
+                true => text(query, LONGEST),
+                false => String::new(),
+            },
             host: text(head.part(head.host), SHORT),
             request_id: match id {
                 [] => text(&self.ids.request(), SHORT),
                 id => text(id, SHORT),
             },
-            user_agent: (!agent.is_empty()).then(|| text(agent, LONGEST)),
+            user_agent: text(agent, LONGEST),
         }
     }
 

@@ -74,8 +74,12 @@ fn attributes(entry: &Entry) -> Vec<Value> {
         number("http.response.body.size", entry.sent),
         number("serin.attempts", entry.attempts.into()),
     ];
-    all.extend(said.query.as_ref().map(|q| text("url.query", q)));
-    all.extend(said.user_agent.as_ref().map(|a| text("user_agent.original", a)));
+    for (key, value) in [
+        ("url.query", &said.query),
+        ("user_agent.original", &said.user_agent),
+    ] {
+        all.extend(Some(value).filter(|v| !v.is_empty()).map(|v| text(key, v)));
+    }
     all.extend(entry.service().map(|s| text("serin.service", s)));
     if let Some((track, reason)) = entry.choice {
         all.push(text("serin.track", track.name()));
