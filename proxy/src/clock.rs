@@ -12,6 +12,15 @@ pub const TICK: Duration = Duration::from_millis(25);
 /// No alarm is set.
 const NEVER: u64 = u64::MAX;
 
+thread_local! {
+    static TICKS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// What [`Clock::now`] says on this thread, for who has no clock at hand.
+pub fn tick() -> u64 {
+    TICKS.get()
+}
+
 /// The alarms of one thread.
 #[derive(Debug, Default)]
 pub struct Clock {
@@ -80,6 +89,7 @@ impl Clock {
     /// Moves on to `now` ticks and wakes whoever waits for that.
     pub fn advance(&self, now: u64) {
         self.now.set(now);
+        TICKS.set(now);
         let wakers = self.wakers.borrow();
         for (due, waker) in self.due.borrow().iter().zip(wakers.iter()) {
             if *due <= now
@@ -103,7 +113,7 @@ impl Clock {
 }
 
 /// `after` in ticks, rounded up, and one more because the running tick is partly over.
-fn ticks(after: Duration) -> u64 {
+pub fn ticks(after: Duration) -> u64 {
     (after.as_millis() as u64).div_ceil(TICK.as_millis() as u64) + 1
 }
 

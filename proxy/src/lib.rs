@@ -52,6 +52,7 @@ pub mod strata;
 pub mod stream;
 pub mod table;
 pub mod telemetry;
+mod ticker;
 pub mod upstream;
 pub mod wire;
 pub mod worker;

@@ -7,6 +7,7 @@ use crate::{
     front, meter,
     overload::Lateness,
     shared::{Phase, Shared},
+    ticker::Ticker,
     worker::Worker,
 };
 use rand::{SeedableRng, rngs::SmallRng};
@@ -91,22 +92,31 @@ async fn run(number: usize, shared: Arc<Shared>, listener: Plain) {
         tracing::error!("worker {number} cannot use its listener");
         return;
     };
-    let ticker = tokio::task::spawn_local(tick(Rc::clone(&worker)));
+    let beat = match Ticker::new(TICK) {
+        Ok(beat) => beat,
+        Err(e) => return tracing::error!("worker {number} has no clock: {e}; raise the limit of open files"),
+    };
+    let ticker = tokio::task::spawn_local(tick(Rc::clone(&worker), beat));
     accept(&worker, listener).await;
     rest(&worker).await;
     ticker.abort();
 }
 
 /// Moves the clock on, and tells everybody when the end begins.
-async fn tick(worker: Rc<Worker>) {
+async fn tick(worker: Rc<Worker>, beat: Ticker) {
     let birth = Instant::now();
-    let mut interval = tokio::time::interval(TICK);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let (mut swept, mut phase) = (birth, Phase::Serving);
     let target = worker.settings.limits.shed_lateness.duration();
     let mut lateness = Lateness::new(target, birth);
     loop {
-        let late = interval.tick().await.elapsed();
+        let late = match beat.tick().await {
+            Ok(late) => late,
+            Err(e) => {
+                tracing::error!("a clock fails: {e}");
+                tokio::time::sleep(TICK).await;
+                Duration::ZERO
+            }
+        };
         if let Some(share) = lateness.tick(late, Instant::now()) {
             worker.gate.refuse(share);
         }

@@ -1,7 +1,7 @@
 //! The endpoints of a track on one worker: idle connections, load, and whether they can be reached.
 
 use crate::{
-    dial,
+    clock, dial,
     evidence::pods::{Lap, Pod},
     multiplex::Links,
     queue::Queue,
@@ -16,13 +16,10 @@ use bytes::Bytes;
 use contract::backends::AppProtocol;
 use std::{
     cell::{Cell, RefCell},
-    future::Future,
     io,
     net::SocketAddr,
-    pin::pin,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 use tokio::net::TcpStream;
@@ -66,7 +63,8 @@ pub struct Endpoint {
 #[derive(Debug)]
 struct Idle {
     stream: Socket,
-    since: Instant,
+    /// The tick since which it is idle.
+    since: u64,
 }
 
 /// A connection in use; its endpoint counts it as busy until it is dropped.
@@ -256,9 +254,10 @@ impl Endpoint {
 
     /// Closes what has been idle for too long.
     pub fn sweep(&self, now: Instant) {
+        let tick = clock::tick();
         self.idle
             .borrow_mut()
-            .retain(|i| now.duration_since(i.since) < IDLE_TIME);
+            .retain(|i| tick.saturating_sub(i.since) < clock::ticks(IDLE_TIME));
         self.links.sweep(now);
     }
 }
@@ -317,14 +316,8 @@ fn fading(then: Instant, now: Instant) -> f64 {
 /// Whether nothing has come on an idle connection: an octet or an end would make it useless. No system call while
 /// the runtime has seen no event.
 fn is_quiet(stream: &TcpStream) -> bool {
-    let ready = pin!(stream.readable()).poll(&mut Context::from_waker(Waker::noop()));
-    match ready {
-        Poll::Pending => true,
-        Poll::Ready(_) => {
-            let read = stream.try_read(&mut [0]);
-            matches!(read, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
-        }
-    }
+    let read = stream.try_read(&mut [0]);
+    matches!(read, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
 }
 
 impl Lease {
@@ -363,7 +356,7 @@ impl Lease {
         if idle.len() < IDLE {
             idle.push(Idle {
                 stream: self.stream,
-                since: Instant::now(),
+                since: clock::tick(),
             });
         }
     }

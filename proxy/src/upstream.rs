@@ -8,7 +8,7 @@ use crate::{
     pool::Lease,
     wire::{body::Framing, lines::Lines, outbox::Outbox, reader, response::Head},
 };
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
@@ -364,8 +364,7 @@ fn poll_answer(
             _ => return Poll::Ready(Err(Failure::BadHead("it ends in the middle"))),
         };
         lease.rest = reader::join(&lease.rest, more);
-        while let Some((head, n)) = Head::parse(&lease.rest, to_head)? {
-            lease.rest.advance(n);
+        while let Some(head) = Head::take(&mut lease.rest, to_head)? {
             if head.status >= 200 || head.framing == Framing::Tunnel {
                 return Poll::Ready(Ok(head));
             }

@@ -22,7 +22,7 @@ use crate::{
     },
     worker::Worker,
 };
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use contract::file::LimitsEntry;
 use http::StatusCode;
 use std::{
@@ -99,7 +99,8 @@ pub async fn serve(worker: &Rc<Worker>, stream: Socket, peer: &Peer, first: Byte
     };
     let next = loop {
         let next = match inlet.head(worker).await {
-            Ok(Some(request)) => exchange(worker, &mut inlet, &mut write, &request, peer).await,
+            // Boxed, so that a connection without a request does not hold the room for one.
+            Ok(Some(request)) => Box::pin(exchange(worker, &mut inlet, &mut write, &request, peer)).await,
             Ok(None) => Next::Close,
             Err(failure) => {
                 worker.rejected(peer, Protocol::Http11, failure);
@@ -359,14 +360,7 @@ impl Inlet<'_> {
         if !line_ended && *looked < limits.header_size {
             return Ok(None);
         }
-        let parsed = Request::parse_within(&self.rest, limits.header_size, limits.header_count)?;
-        Ok(parsed.map(|(request, n)| {
-            self.rest.advance(n);
-            if self.rest.is_empty() {
-                self.rest = Bytes::new();
-            }
-            request
-        }))
+        Request::take_within(&mut self.rest, limits.header_size, limits.header_count)
     }
 
     fn poll_more(

@@ -57,7 +57,8 @@ pub async fn serve(worker: Rc<Worker>, mut stream: Socket, peer: IpAddr) {
         return;
     };
     if first.starts_with(PREFACE) {
-        h2::serve(&worker, stream, Rc::new(peer), first, alarm).await;
+        // Boxed: it is larger than a connection of HTTP/1.
+        Box::pin(h2::serve(&worker, stream, Rc::new(peer), first, alarm)).await;
     } else {
         h1::serve(&worker, stream, &peer, first, alarm).await;
     }

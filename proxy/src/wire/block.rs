@@ -102,7 +102,7 @@ pub fn lines(headers: &HeaderMap) -> Result<Lines, Failure> {
         block.line(name.as_str().as_bytes(), value.as_bytes())?;
     }
     let mut lines = block.done();
-    lines.nominate();
+    lines.connection();
     Ok(lines)
 }
 

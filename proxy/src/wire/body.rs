@@ -195,8 +195,8 @@ fn parse_trailers(section: Vec<u8>) -> Result<Lines, &'static str> {
     let mut headers = [httparse::EMPTY_HEADER; super::MAX_LINES];
     match httparse::parse_headers(&section, &mut headers) {
         Ok(httparse::Status::Complete((_, found))) => {
-            let places = lines::places(&section, found);
-            Ok(places.over(section.into(), true))
+            let (places, clean) = lines::places(&section, found);
+            Ok(places.over(section.into(), clean))
         }
         _ => Err("a trailer line is malformed"),
     }

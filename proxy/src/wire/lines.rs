@@ -25,6 +25,37 @@ pub struct Lines {
     clean: bool,
 }
 
+/// What `connection` lines ask for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Persistence {
+    /// `close`.
+    pub close: bool,
+    /// `keep-alive`.
+    pub keep_alive: bool,
+}
+
+impl Persistence {
+    /// Reads one line; true when it names anything else.
+    fn read(&mut self, value: &[u8]) -> bool {
+        // Most lines say just this.
+        if value.eq_ignore_ascii_case(b"keep-alive") {
+            self.keep_alive = true;
+            return false;
+        }
+        let mut names = false;
+        for item in items(value) {
+            if item.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if item.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else {
+                names = true;
+            }
+        }
+        names
+    }
+}
+
 /// A list of header lines under construction, over a block that is not yet frozen.
 #[derive(Debug, Default)]
 pub struct Places {
@@ -130,11 +161,24 @@ impl Lines {
             .map(|(_, _, v)| v)
     }
 
-    /// Marks the lines that the `connection` lines name as hop-by-hop.
-    pub fn nominate(&mut self) {
+    /// Reads the `connection` lines: what they ask for, and which lines they name as hop-by-hop.
+    pub fn connection(&mut self) -> Persistence {
+        let mut asked = Persistence::default();
         if !self.has(Name::Connection) {
-            return;
+            return asked;
         }
+        let mut names = false;
+        for value in self.of(Name::Connection) {
+            names |= asked.read(value);
+        }
+        if names {
+            self.nominate();
+        }
+        asked
+    }
+
+    /// Marks the lines that the `connection` lines name.
+    fn nominate(&mut self) {
         for i in 0..self.places.len() {
             let Some(place) = self.places.get(i).copied() else {
                 return;
@@ -176,12 +220,15 @@ pub fn items(list: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|i| !i.is_empty())
 }
 
-/// The places of the lines that httparse found in `block`.
-pub fn places(block: &[u8], headers: &[httparse::Header<'_>]) -> Places {
-    let base = block.as_ptr() as usize;
+/// The places of the lines that httparse found in `head`, a whole head; and whether no line ends in a bare line feed,
+/// which httparse takes for an end. A line ends where the next one's name begins.
+pub fn places(head: &[u8], headers: &[httparse::Header<'_>]) -> (Places, bool) {
+    let base = head.as_ptr() as usize;
     let mut out = Places::with_capacity(headers.len());
+    let mut clean = head.ends_with(b"\r\n\r\n") && head.first().is_some_and(|b| *b > b'\r');
     for h in headers {
         let name = h.name.as_ptr() as usize - base;
+        clean &= head.get(..name).is_some_and(|before| before.ends_with(b"\r\n"));
         let value = h.value.as_ptr() as usize - base;
         out.push(
             Name::of(h.name.as_bytes()),
@@ -191,7 +238,7 @@ pub fn places(block: &[u8], headers: &[httparse::Header<'_>]) -> Places {
             h.value.len(),
         );
     }
-    out
+    (out, clean || !has_bare_feed(head))
 }
 
 /// A content length: digits only, at most 18 of them. `None` for anything else.
@@ -243,7 +290,64 @@ impl Lines {
     }
 }
 
+/// Takes the first `n` octets off. All of them, as usual, need no second reference.
+pub fn off(input: &mut Bytes, n: usize) -> Bytes {
+    if n == input.len() {
+        std::mem::take(input)
+    } else {
+        input.split_to(n)
+    }
+}
+
 /// Whether a line feed stands without its carriage return.
-pub fn has_bare_feed(head: &[u8]) -> bool {
+fn has_bare_feed(head: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', head).any(|i| i == 0 || head.get(i - 1) != Some(&b'\r'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether httparse takes `head`, and whether it is clean.
+    fn clean(head: &str) -> Option<bool> {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_LINES];
+        let mut request = httparse::Request::new(&mut headers);
+        let parsed = request.parse(head.as_bytes()).ok()?;
+        parsed
+            .is_complete()
+            .then(|| places(head.as_bytes(), request.headers).1)
+    }
+
+    #[test]
+    fn a_bare_line_feed_is_found_wherever_it_stands() {
+        let lines = ["GET / HTTP/1.1", "Host: a", "X-Space: b \t", "X-Empty:", ""];
+        let mut taken = 0;
+        for bare in 0..1u32 << lines.len() {
+            let end = |i: usize| if bare >> i & 1 == 1 { "\n" } else { "\r\n" };
+            let head: String = lines
+                .iter()
+                .enumerate()
+                .map(|(i, l)| format!("{l}{}", end(i)))
+                .collect();
+            for head in [head.clone(), format!("\r\n{head}"), format!("\n{head}")] {
+                let Some(clean) = clean(&head) else { continue };
+                taken += 1;
+                assert_eq!(clean, !has_bare_feed(head.as_bytes()), "{head:?}");
+            }
+        }
+        assert!(taken > 1, "httparse takes bare line feeds");
+    }
+
+    #[test]
+    fn connection_lines_are_read_once() {
+        let read = |values: &[&str]| {
+            let mut asked = Persistence::default();
+            let names = values.iter().fold(false, |n, v| asked.read(v.as_bytes()) | n);
+            (asked.close, asked.keep_alive, names)
+        };
+        assert_eq!(read(&["Keep-Alive"]), (false, true, false));
+        assert_eq!(read(&["keep-alive, Close"]), (true, true, false));
+        assert_eq!(read(&["keep-alive", " close ,, x-hop"]), (true, true, true));
+        assert_eq!(read(&[""]), (false, false, false));
+    }
 }

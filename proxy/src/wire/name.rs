@@ -51,28 +51,27 @@ pub enum Name {
 impl Name {
     /// The class of a name, in any case.
     pub fn of(name: &[u8]) -> Name {
-        let is = |lower: &str| name.eq_ignore_ascii_case(lower.as_bytes());
         match name.len() {
-            2 if is("te") => Name::Te,
-            3 if is("via") => Name::Via,
-            4 if is("host") => Name::Host,
-            6 if is("cookie") => Name::Cookie,
-            6 if is("expect") => Name::Expect,
-            7 if is("upgrade") => Name::Upgrade,
-            9 if is("forwarded") => Name::Forwarded,
-            10 if is("connection") => Name::Connection,
-            10 if is("keep-alive") => Name::Hop,
-            11 if is("traceparent") => Name::Trace,
-            12 if is("x-request-id") => Name::RequestId,
-            13 if is("x-serin-debug") => Name::Debug,
-            14 if is("content-length") => Name::ContentLength,
-            15 if is("x-forwarded-for") => Name::ForwardedFor,
-            16 if is("x-forwarded-host") => Name::ForwardedHost,
-            16 if is("proxy-connection") => Name::Hop,
-            17 if is("transfer-encoding") => Name::TransferEncoding,
-            17 if is("x-forwarded-proto") => Name::ForwardedProto,
-            17 if is("x-serin-synthetic") => Name::Synthetic,
-            9 if is("x-real-ip") => Name::ForwardedMore,
+            2 if is(name, b"te") => Name::Te,
+            3 if is(name, b"via") => Name::Via,
+            4 if is(name, b"host") => Name::Host,
+            6 if is(name, b"cookie") => Name::Cookie,
+            6 if is(name, b"expect") => Name::Expect,
+            7 if is(name, b"upgrade") => Name::Upgrade,
+            9 if is(name, b"forwarded") => Name::Forwarded,
+            10 if is(name, b"connection") => Name::Connection,
+            10 if is(name, b"keep-alive") => Name::Hop,
+            11 if is(name, b"traceparent") => Name::Trace,
+            12 if is(name, b"x-request-id") => Name::RequestId,
+            13 if is(name, b"x-serin-debug") => Name::Debug,
+            14 if is(name, b"content-length") => Name::ContentLength,
+            15 if is(name, b"x-forwarded-for") => Name::ForwardedFor,
+            16 if is(name, b"x-forwarded-host") => Name::ForwardedHost,
+            16 if is(name, b"proxy-connection") => Name::Hop,
+            17 if is(name, b"transfer-encoding") => Name::TransferEncoding,
+            17 if is(name, b"x-forwarded-proto") => Name::ForwardedProto,
+            17 if is(name, b"x-serin-synthetic") => Name::Synthetic,
+            9 if is(name, b"x-real-ip") => Name::ForwardedMore,
             13.. if forwards(name) => Name::ForwardedMore,
             _ => Name::Other,
         }
@@ -92,6 +91,15 @@ fn forwards(name: &[u8]) -> bool {
 fn begins(name: &[u8], lower: &[u8]) -> bool {
     name.get(..lower.len())
         .is_some_and(|start| start.eq_ignore_ascii_case(lower))
+}
+
+/// Whether `name` is `lower` in any case. Of a known length, so that it is compared in a few words.
+#[inline]
+fn is<const N: usize>(name: &[u8], lower: &[u8; N]) -> bool {
+    <&[u8; N]>::try_from(name).is_ok_and(|name| {
+        let pairs = name.iter().zip(lower);
+        pairs.fold(0, |d, (n, l)| d | (n.to_ascii_lowercase() ^ l)) == 0
+    })
 }
 
 #[cfg(test)]

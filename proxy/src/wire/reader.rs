@@ -1,5 +1,5 @@
-//! Reading through one scratch buffer a thread: an idle connection holds no buffer, and what was read is handed on
-//! without a copy.
+//! Reading through one scratch buffer a thread: an idle connection holds no buffer. Much is handed on without a copy;
+//! little is copied, because a request that takes hours must not hold the buffer of all others.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use std::{
@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 const SCRATCH: usize = 256 * 1024;
 /// What is read for somebody of whom it is not known yet that he takes it fast. Doubled with each read until he waits.
 pub const FIRST: usize = SCRATCH / 4;
+/// Up to here what was read is copied: at least a thirty-second part of a buffer that is held is in use.
+const LITTLE: usize = 8 * 1024;
 /// Least room for one read; below it a new buffer is begun.
 const ROOM: usize = 16 * 1024;
 
@@ -44,7 +46,12 @@ pub fn poll_read_up_to(
             buffer.reserve(SCRATCH);
         }
         ready!(pin!(from.read_buf(&mut (&mut *buffer).limit(most))).poll(cx))?;
-        Poll::Ready(Ok(buffer.split().freeze()))
+        if buffer.len() > LITTLE {
+            return Poll::Ready(Ok(buffer.split().freeze()));
+        }
+        let little = Bytes::copy_from_slice(buffer);
+        buffer.clear();
+        Poll::Ready(Ok(little))
     })
 }
 

@@ -146,11 +146,8 @@ impl Request {
     /// A request from its parts.
     pub fn new(parts: Parts) -> Request {
         let mut lines = parts.lines;
-        lines.nominate();
-        let keep_alive = match parts.protocol {
-            Protocol::Http10 => lines.connection_names(b"keep-alive") && !lines.connection_names(b"close"),
-            _ => !lines.has(Name::Connection) || !lines.connection_names(b"close"),
-        };
+        let asked = lines.connection();
+        let keep_alive = !asked.close && (asked.keep_alive || parts.protocol != Protocol::Http10);
         Request {
             method: Method::of(lines.part(parts.method.0, parts.method.1)),
             protocol: parts.protocol,
@@ -165,23 +162,29 @@ impl Request {
         }
     }
 
-    /// Reads a head of HTTP/1 from the start of `input`. `None`: more octets are needed; else the head and its length.
+    /// As [`Request::take`], but leaves `input` as it is: the head and its length.
+    ///
+    /// # Errors
+    /// Those of [`Request::take`].
+    pub fn parse(input: &Bytes) -> Result<Option<(Request, usize)>, Failure> {
+        let mut rest = input.clone();
+        let head = Request::take(&mut rest)?;
+        Ok(head.map(|head| (head, input.len() - rest.len())))
+    }
+
+    /// Takes a head of HTTP/1 off the start of `input`. `None`: more octets are needed.
     ///
     /// # Errors
     /// The failure that the client is answered with, before its connection is closed.
-    pub fn parse(input: &Bytes) -> Result<Option<(Request, usize)>, Failure> {
-        Request::parse_within(input, MAX_HEAD, MAX_LINES)
+    pub fn take(input: &mut Bytes) -> Result<Option<Request>, Failure> {
+        Request::take_within(input, MAX_HEAD, MAX_LINES)
     }
 
-    /// As [`Request::parse`], at most `size` octets long and with at most `count` lines.
+    /// As [`Request::take`], at most `size` octets long and with at most `count` lines.
     ///
     /// # Errors
     /// As there.
-    pub fn parse_within(
-        input: &Bytes,
-        size: usize,
-        count: usize,
-    ) -> Result<Option<(Request, usize)>, Failure> {
+    pub fn take_within(input: &mut Bytes, size: usize, count: usize) -> Result<Option<Request>, Failure> {
         let mut headers = [const { MaybeUninit::uninit() }; MAX_LINES];
         let room = headers.get_mut(..count).unwrap_or_default();
         let mut head = httparse::Request::new(&mut []);
@@ -196,8 +199,9 @@ impl Request {
         if n > size {
             return Err(Failure::HeaderTooLarge);
         }
+        let (places, clean) = lines::places(input.get(..n).unwrap_or_default(), head.headers);
         // It ends a line for some readers and not for others.
-        if lines::has_bare_feed(input.get(..n).unwrap_or_default()) {
+        if !clean {
             return Err(Failure::Malformed("a line ends in a bare line feed"));
         }
         let (Some(method), Some(path), Some(version)) = (head.method, head.path, head.version) else {
@@ -209,13 +213,13 @@ impl Request {
             (start as u16, (start + text.len()) as u16)
         };
         let (method, path) = (place(method), place(path));
-        let lines = lines::places(input, head.headers).over(input.slice(..n), true);
+        let lines = places.over(lines::off(input, n), true);
         let protocol = if version == 0 {
             Protocol::Http10
         } else {
             Protocol::Http11
         };
-        request(lines, protocol, method, path).map(|r| Some((r, n)))
+        request(lines, protocol, method, path).map(Some)
     }
 
     /// The method as written.

@@ -19,12 +19,12 @@ pub struct Head {
 }
 
 impl Head {
-    /// Reads a head from the start of `input`. `None`: more octets are needed; else the head and its length.
+    /// Takes a head off the start of `input`. `None`: more octets are needed.
     /// `to_head`: whether it answers a HEAD request, which has no body whatever it says.
     ///
     /// # Errors
     /// A failure of the backend that says which rule it broke.
-    pub fn parse(input: &Bytes, to_head: bool) -> Result<Option<(Head, usize)>, Failure> {
+    pub fn take(input: &mut Bytes, to_head: bool) -> Result<Option<Head>, Failure> {
         let mut headers = [const { MaybeUninit::uninit() }; MAX_LINES];
         let mut head = httparse::Response::new(&mut []);
         let parsed = httparse::ParserConfig::default()
@@ -41,16 +41,14 @@ impl Head {
             return Err(Failure::BadHead("it is too long"));
         }
         let (status, old) = (head.code.unwrap_or(0), head.version == Some(0));
-        let mut lines = lines::places(input, head.headers).over(
-            input.slice(..n),
-            !lines::has_bare_feed(input.get(..n).unwrap_or_default()),
-        );
-        lines.nominate();
+        let (places, clean) = lines::places(input.get(..n).unwrap_or_default(), head.headers);
+        let mut lines = places.over(lines::off(input, n), clean);
+        let asked = lines.connection();
         let framing = framing(&lines, status, old, to_head).map_err(Failure::BadHead)?;
         let keep_alive = if old {
-            lines.connection_names(b"keep-alive") && framing != Framing::Close
+            asked.keep_alive && framing != Framing::Close
         } else {
-            !lines.has(Name::Connection) || !lines.connection_names(b"close")
+            !asked.close
         };
         let head = Head {
             status,
@@ -58,7 +56,7 @@ impl Head {
             keep_alive,
             lines,
         };
-        Ok(Some((head, n)))
+        Ok(Some(head))
     }
 }
 
@@ -93,7 +91,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(text: &str) -> Result<Option<(Head, usize)>, Failure> {
-        Head::parse(&Bytes::copy_from_slice(text.as_bytes()), false)
+        let mut input = Bytes::copy_from_slice(text.as_bytes());
+        let head = Head::take(&mut input, false)?;
+        Ok(head.map(|head| (head, text.len() - input.len())))
     }
 
     #[test]
@@ -162,7 +162,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_octets_are_a_head_or_a_failure(octets: Vec<u8>, to_head: bool) {
-            let _ = Head::parse(&Bytes::from(octets), to_head);
+            let _ = Head::take(&mut Bytes::from(octets), to_head);
         }
     }
 }
