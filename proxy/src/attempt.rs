@@ -268,7 +268,7 @@ impl Trip<'_> {
         let patience = self
             .deadlines
             .body(&head, self.worker.settings.stream_idle_timeout);
-        let flow = Flow::new(&head, line, sending, upload, record, patience);
+        let flow = Box::new(Flow::new(&head, line, sending, upload, record, patience));
         Answer {
             status: head.status,
             lines: head.lines,
