@@ -82,7 +82,7 @@ mod tests {
             ("text/html", false),
         ] {
             let text = format!("HTTP/1.1 200 OK\r\nContent-Type: {value}\r\n\r\n");
-            let head = Head::take(&mut Bytes::from(text), false).unwrap().unwrap();
+            let (head, _) = Head::parse(&Bytes::from(text), false).unwrap().unwrap();
             assert_eq!(is_stream(&head.lines), stream, "{value}");
         }
     }

@@ -86,6 +86,10 @@ mod tests {
         for _ in 0..3 {
             ticker.tick().await.unwrap();
         }
-        assert!(late.elapsed() >= Duration::from_millis(10), "{:?}", late.elapsed());
+        assert!(
+            late.elapsed() >= Duration::from_millis(10),
+            "{:?}",
+            late.elapsed()
+        );
     }
 }

@@ -19,6 +19,16 @@ pub struct Head {
 }
 
 impl Head {
+    /// As [`Head::take`], but leaves `input` as it is: the head and its length.
+    ///
+    /// # Errors
+    /// Those of [`Head::take`].
+    pub fn parse(input: &Bytes, to_head: bool) -> Result<Option<(Head, usize)>, Failure> {
+        let mut rest = input.clone();
+        let head = Head::take(&mut rest, to_head)?;
+        Ok(head.map(|head| (head, input.len() - rest.len())))
+    }
+
     /// Takes a head off the start of `input`. `None`: more octets are needed.
     /// `to_head`: whether it answers a HEAD request, which has no body whatever it says.
     ///
@@ -91,9 +101,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(text: &str) -> Result<Option<(Head, usize)>, Failure> {
-        let mut input = Bytes::copy_from_slice(text.as_bytes());
-        let head = Head::take(&mut input, false)?;
-        Ok(head.map(|head| (head, text.len() - input.len())))
+        Head::parse(&Bytes::copy_from_slice(text.as_bytes()), false)
     }
 
     #[test]
