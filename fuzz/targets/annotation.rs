@@ -10,7 +10,9 @@ const PREFIX: &str = "serin.dev/";
 fuzz_target!(|text: &str| {
     // One annotation a line, without the prefix.
     let pairs = text.lines().filter_map(|l| l.split_once('='));
-    let annotations: Annotations = pairs.map(|(k, v)| (format!("{PREFIX}{k}"), v.to_owned())).collect();
+    let annotations: Annotations = pairs
+        .map(|(k, v)| (format!("{PREFIX}{k}"), v.to_owned()))
+        .collect();
     match Canary::parse(&annotations, PREFIX) {
         Ok(canary) => {
             assert_eq!(canary.hash(), canary.clone().hash());

@@ -8,7 +8,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     sync::{
-        Arc, Mutex,
+        Arc, LazyLock, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     thread,
@@ -18,8 +18,19 @@ use std::{
 /// Between two requests of the honest client.
 const PAUSE: Duration = Duration::from_millis(5);
 /// The honest client must be answered within this at the 99th percentile, however busy the machine is.
-const SLOW: Duration = Duration::from_secs(1);
-const LARGE: usize = 1 << 20;
+const SLOW: Duration = Duration::from_secs(2);
+
+static SMALL: LazyLock<Vec<u8>> = LazyLock::new(|| text(2));
+static LARGE: LazyLock<Vec<u8>> = LazyLock::new(|| text(1 << 20));
+/// More than the kernel keeps for anybody.
+static HUGE: LazyLock<Vec<u8>> = LazyLock::new(|| text(32 << 20));
+
+/// An answer with a body of this length.
+fn text(length: usize) -> Vec<u8> {
+    let mut text = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").into_bytes();
+    text.resize(text.len() + length, b'x');
+    text
+}
 
 /// Requests by path: begun, and open still.
 #[derive(Default)]
@@ -117,10 +128,11 @@ fn answer(from: &mut BufReader<TcpStream>, path: &str, chunked: bool, length: us
     if path.ends_with("slow") {
         thread::sleep(Duration::from_millis(300));
     }
-    let length = if path.ends_with("large") { LARGE } else { 2 };
-    let mut text = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").into_bytes();
-    text.resize(text.len() + length, b'x');
-    from.get_mut().write_all(&text)
+    match path.rsplit('/').next() {
+        Some("large") => from.get_mut().write_all(&LARGE),
+        Some("huge") => from.get_mut().write_all(&HUGE),
+        _ => from.get_mut().write_all(&SMALL),
+    }
 }
 
 fn skip_chunks(from: &mut impl BufRead) -> std::io::Result<()> {

@@ -758,6 +758,7 @@ pub const HTTP1: &[(&str, &str, Then)] = &[
     ),
     ("start", "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", Refused(505)),
     ("start", "\r\n\r\nGET {m} HTTP/1.1\r\nHost: a\r\n\r\n", Served(1)),
+    ("start", "GET * HTTP/1.1\r\nHost: a\r\n\r\n", Refused(400)),
     // What a client may not switch on behind us.
     (
         "expect",

@@ -443,10 +443,10 @@ fn translate(parts: &request::Parts, body: &RecvStream, limits: &LimitsEntry) ->
     }))
 }
 
-/// A path, or `*`: whatever else would be read as something else by HTTP/1 behind us.
+/// A path, or `*` of OPTIONS: whatever else would be read as something else by HTTP/1 behind us.
 fn target(parts: &request::Parts) -> Result<&[u8], Failure> {
     let target = parts.uri.path_and_query().map_or("/", |p| p.as_str());
-    if target.starts_with('/') || target == "*" {
+    if target.starts_with('/') || target == "*" && parts.method == http::Method::OPTIONS {
         Ok(target.as_bytes())
     } else {
         Err(Failure::Malformed("the target is no path"))

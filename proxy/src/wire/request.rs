@@ -271,27 +271,19 @@ fn request(
     {
         return Err(Failure::Expectation);
     }
-    let (target, host) = target(&lines, path, host(&lines, protocol)?)
-        // Its target is of a form of its own: that is not what is wrong with it.
-        .map_err(|e| {
-            if lines.part(method.0, method.1) == b"CONNECT" {
-                Failure::Connect
-            } else {
-                e
-            }
-        })?;
-    let request = Request::new(Parts {
+    let word = lines.part(method.0, method.1);
+    if word == b"CONNECT" {
+        return Err(Failure::Connect);
+    }
+    let (target, host) = target(&lines, word, path, host(&lines, protocol)?)?;
+    Ok(Request::new(Parts {
         lines,
         protocol,
         method,
         target,
         host,
         framing,
-    });
-    if request.method == Method::Connect {
-        return Err(Failure::Connect);
-    }
-    Ok(request)
+    }))
 }
 
 fn syntax(e: httparse::Error) -> Failure {
@@ -358,14 +350,14 @@ const AUTHORITY: [bool; 256] = {
 
 type Place = (u16, u16);
 
-/// Origin form, or absolute form whose authority agrees with the host line, or `*`.
-fn target(lines: &Lines, path: Place, host: &[u8]) -> Result<(Place, Place), Failure> {
+/// Origin form, or absolute form whose authority agrees with the host line, or `*` of OPTIONS (RFC 9112, 3.2).
+fn target(lines: &Lines, method: &[u8], path: Place, host: &[u8]) -> Result<(Place, Place), Failure> {
     let text = lines.part(path.0, path.1);
     let host_place = lines.place_of(host);
     if memchr::memchr(b'#', text).is_some() {
         return Err(Failure::Malformed("the target has a fragment"));
     }
-    if text.first() == Some(&b'/') || text == b"*" {
+    if text.first() == Some(&b'/') || text == b"*" && method == b"OPTIONS" {
         return Ok((path, host_place));
     }
     let Some(start) = scheme(text) else {
@@ -435,6 +427,7 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n",
             "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET x HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET /#f HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.1\nHost: a\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n",

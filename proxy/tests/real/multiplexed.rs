@@ -1,7 +1,11 @@
 //! HTTP/2 without TLS in front, with hyper's client.
 
+#[path = "../../../tests/support/frames.rs"]
+mod frames;
+
 use crate::world::*;
 use bytes::Bytes;
+use frames::{END_HEADERS, END_STREAM, HEADERS, Raw, frame, get as get_block};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::{Request, Response, body::Frame, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -40,6 +44,23 @@ async fn text(response: Response<hyper::body::Incoming>) -> String {
 
 fn through(backend: &Backend) -> World {
     Plan::new().service("echo", &[backend.address], &[], &[]).start()
+}
+
+#[test]
+fn interim_answers_pass() {
+    let backend = Backend::new(|_| {
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"
+            .to_vec()
+    });
+    let world = through(&backend);
+    let mut raw = Raw::connect(world.running.addresses().listen, &[]);
+    raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &get_block("/")))
+        .unwrap();
+    let patience = Duration::from_secs(10);
+    let heads = [(); 2].map(|()| raw.find(patience, |f| f.kind == HEADERS).unwrap().payload);
+    // The status is the first field: three digits in Huffman's code, and 200 an index of its own (RFC 7541, A and B).
+    assert!(heads[0].starts_with(&[0x48, 0x82, 0x08]), "{heads:?}");
+    assert_eq!(heads[1].first(), Some(&0x88));
 }
 
 #[test]
