@@ -5,12 +5,14 @@ mod control;
 mod look;
 mod planes;
 mod study;
+mod tls;
 
 pub use cluster::{ApproveArgs, DeployArgs, ManifestArgs, WatchArgs};
 pub use control::ControllerArgs;
 pub use look::{DecideArgs, ExplainArgs, ReplayArgs};
 pub use planes::{ClusterArgs, ProxyArgs};
 pub use study::{PlanArgs, Reference, SimulateArgs};
+pub use tls::TlsArgs;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use proxy::contract::Span;
@@ -53,7 +55,7 @@ pub enum Command {
     /// Run both planes for real backends given in a file, without Kubernetes
     Run(RunArgs),
     /// Run the data plane alone, from a watched file or in front of a Service of a cluster
-    Proxy(ProxyArgs),
+    Proxy(Box<ProxyArgs>),
     /// Run the control plane of a cluster
     Controller(ControllerArgs),
     /// Print the CustomResourceDefinition of `Rollout`, for `kubectl apply -f -`

@@ -10,8 +10,7 @@ use proxy::{
     contract::{
         admin::TOKEN_FILE,
         file::{AccessLogEntry, ProxyEntry, TracingEntry},
-        names,
-        routes::BackendTls,
+        names, routes,
     },
     source::file::{self, Loaded},
 };
@@ -37,8 +36,9 @@ pub fn main(args: &ProxyArgs) -> Result<ExitCode, Failure> {
     options.workers = args.workers;
     let running = proxy::start(options).map_err(Failure::refused)?;
     let at = running.addresses();
+    let tls = at.tls.map(|a| format!(" and https://{a}")).unwrap_or_default();
     println!(
-        "proxy on http://{}, signals on http://{}, admin on http://{}",
+        "proxy on http://{}{tls}, signals on http://{}, admin on http://{}",
         at.listen, at.signals, at.admin
     );
     local_runtime()?.block_on(stop_signal());
@@ -83,7 +83,7 @@ fn of_cluster(service: &str, args: &ProxyArgs) -> Result<Options, Failure> {
         local: given.local,
         pod: given.pod_ip,
         cache: args.cache.clone(),
-        tls: BackendTls::default(),
+        tls: given.tls.backend(),
         proxy: entry(given),
     });
     options.prefix = prefix;
@@ -103,6 +103,8 @@ fn entry(given: &ClusterArgs) -> ProxyEntry {
         drain_deadline: given.drain_deadline,
         debug_headers: given.allow_debug,
         trusted_proxies: given.trusted_proxies.clone(),
+        proxy_protocol: given.tls.proxy_protocol,
+        tls: given.tls.front(),
         access_log: AccessLogEntry {
             to: given.access_log.clone(),
             sample: given.access_log_sample,
@@ -181,6 +183,13 @@ pub fn load(path: &Path) -> Result<Loaded, Failure> {
             path.display()
         )),
     })
+}
+
+/// Looks at the certificates and keys that a good file names.
+pub fn check_certificates(path: &Path, loaded: &Loaded) -> Result<(), Failure> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    proxy::tls::check(&loaded.file, folder)
+        .map_err(|faults| Failure::refused(routes::report(&path.display().to_string(), &faults)))
 }
 
 /// Reads a token file.

@@ -23,6 +23,7 @@ pub fn main(args: &RunArgs) -> Result<ExitCode, Failure> {
     }
     let loaded = plane::load(&args.file)?;
     if args.check {
+        plane::check_certificates(&args.file, &loaded)?;
         println!(
             "{} is fine: {} service(s)",
             args.file.display(),
@@ -98,8 +99,9 @@ impl Planes {
 
     fn announce(&self) {
         let at = self.proxy.addresses();
+        let tls = at.tls.map(|a| format!(" and https://{a}")).unwrap_or_default();
         println!(
-            "serving on http://{}, {} worker(s)",
+            "serving on http://{}{tls}, {} worker(s)",
             at.listen,
             self.proxy.workers()
         );

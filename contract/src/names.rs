@@ -145,6 +145,10 @@ pub const METRIC_LOG_DROPPED: &str = "serin_access_log_dropped_total";
 pub const METRIC_SPANS: &str = "serin_spans_exported_total";
 /// Counter of spans that could not be exported.
 pub const METRIC_SPANS_DROPPED: &str = "serin_spans_dropped_total";
+/// Gauge: when a certificate of ours ends, in seconds since 1970.
+pub const METRIC_CERTIFICATE_EXPIRY: &str = "serin_tls_certificate_expiry_seconds";
+/// Counter of TLS handshakes of clients.
+pub const METRIC_HANDSHAKES: &str = "serin_tls_handshakes_total";
 /// Gauge that is 1 for the controller that leads.
 pub const METRIC_LEADER: &str = "serin_controller_leader";
 /// Gauge of Rollouts by phase.

@@ -95,8 +95,12 @@ impl Trip<'_> {
         sending: &mut Sending,
         upload: &mut U,
     ) -> Result<(Head, Line), Stop> {
-        let mut line = match busy.endpoint().protocol {
+        let mut line = match busy.endpoint().transport().protocol {
             AppProtocol::Http => Line::Own(self.own(busy, fresh, record, upload).await?),
+            // Upgrades are of HTTP/1.1: by TLS nothing else is offered for them.
+            AppProtocol::Https if self.request.upgrades => {
+                Line::Own(Box::pin(self.own(busy, fresh, record, upload)).await?)
+            }
             _ => Box::pin(self.shared(busy, fresh, record, sending, upload)).await?,
         };
         let wait = Wait {
@@ -141,7 +145,7 @@ impl Trip<'_> {
         upload: &mut U,
     ) -> Result<Line, Failure> {
         let endpoint = Rc::clone(busy.endpoint());
-        let (scheme, sure) = match endpoint.protocol {
+        let (scheme, sure) = match endpoint.transport().protocol {
             AppProtocol::H2c => (Scheme::HTTP, true),
             _ => (Scheme::HTTPS, endpoint.links.agreed.get()),
         };
@@ -178,7 +182,7 @@ impl Trip<'_> {
     /// Shares a new connection, if its endpoint speaks HTTP/2.
     async fn join(&self, lease: Lease) -> Result<Joined, Failure> {
         let endpoint = Rc::clone(lease.endpoint());
-        let h2 = endpoint.protocol == AppProtocol::H2c || lease.stream.is_h2();
+        let h2 = endpoint.transport().protocol == AppProtocol::H2c || lease.stream.is_h2();
         endpoint.links.agreed.set(h2);
         if !h2 {
             return Ok(Joined::Own(lease));
@@ -232,9 +236,9 @@ impl Trip<'_> {
             each: self.worker.settings.connect_timeout,
             ..self.deadlines.head
         });
-        let mut connecting = pin!(busy.connect());
+        let mut connecting = pin!(busy.connect(self.request.upgrades));
         let outcome = poll_fn(|cx| match connecting.as_mut().poll(cx) {
-            Poll::Ready(made) => Poll::Ready(made.map_err(|_| Failure::Refused)),
+            Poll::Ready(made) => Poll::Ready(made),
             Poll::Pending => given_up(upload, cx).map(Err),
         })
         .await;

@@ -135,8 +135,7 @@ fn better<'a>(a: &'a Rc<Endpoint>, b: &'a Rc<Endpoint>, now: Instant) -> &'a Rc<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{evidence::pods::Pod, resilience::Ejection};
-    use contract::backends::AppProtocol;
+    use crate::{evidence::pods::Pod, resilience::Ejection, transport::Transport};
     use rand::{Rng, SeedableRng, rngs::SmallRng};
     use std::sync::Arc;
 
@@ -144,7 +143,7 @@ mod tests {
         let pods: Vec<_> = (0..n)
             .map(|i| Arc::new(Pod::new(([127, 0, 0, 1], i + 1).into(), 1)))
             .collect();
-        Endpoint::for_all(&pods, AppProtocol::Http, 0, &[], &Rc::default())
+        Endpoint::for_all(&pods, &Transport::default(), 0, &[], &Rc::default())
     }
 
     fn from(endpoints: &[Rc<Endpoint>]) -> Candidates<'_> {
@@ -258,7 +257,7 @@ mod tests {
         assert!(near(&shares(&from(&all)), &[0.5, 0.5]));
         let pods: Vec<_> = all.iter().map(|e| Arc::clone(e.pod())).collect();
         let more = [pods, vec![Arc::new(Pod::new(([127, 0, 0, 1], 3).into(), 1))]].concat();
-        let all = Endpoint::for_all(&more, AppProtocol::Http, 0, &all, &Rc::default());
+        let all = Endpoint::for_all(&more, &Transport::default(), 0, &all, &Rc::default());
         let mut candidates = from(&all);
         let share = |c: &Candidates<'_>| shares(c)[2];
         let first = share(&candidates);

@@ -1,13 +1,14 @@
 //! Listeners and limits: from the words of the file to sockets and durations, with every fault at once.
 
 mod telemetry;
+mod tls;
 
 pub use telemetry::{Log, LogTarget, Tracing};
 
 use crate::wire::{MAX_HEAD, MAX_LINES};
 use contract::{
     Fault,
-    file::{LimitsEntry, ProxyEntry, TlsEntry},
+    file::{LimitsEntry, ProxyEntry, ProxyProtocol, TlsEntry},
     matches::Cidr,
 };
 use std::{net::SocketAddr, path::Path, thread::available_parallelism, time::Duration};
@@ -44,8 +45,12 @@ pub struct Settings {
     pub debug_headers: bool,
     /// Peers that are believed about their clients.
     pub trusted_proxies: Vec<Cidr>,
-    /// TLS and the PROXY protocol in front.
+    /// Where clients connect by TLS, if they can.
+    pub tls_listen: Option<SocketAddr>,
+    /// TLS in front.
     pub tls: TlsEntry,
+    /// What every connection begins with.
+    pub proxy_protocol: ProxyProtocol,
     /// What clients may ask for.
     pub limits: LimitsEntry,
     /// The log of requests, if there is one.
@@ -64,6 +69,7 @@ impl Settings {
         let listen = address("proxy.listen", &entry.listen, &mut faults);
         let signals = address("proxy.signals", &entry.signals, &mut faults);
         let admin = address("proxy.admin", &entry.admin, &mut faults);
+        tls::listen(&entry.tls, &mut faults);
         if let Some(open) = admin.filter(|a| !a.ip().is_loopback()) {
             faults.push(Fault::new(
                 "proxy.admin",
@@ -106,7 +112,10 @@ impl Settings {
                 .iter()
                 .filter_map(|r| r.parse().ok())
                 .collect(),
+            // Its faults were collected before.
+            tls_listen: tls::listen(&entry.tls, &mut Vec::new()),
             tls: entry.tls.clone(),
+            proxy_protocol: entry.proxy_protocol,
             limits: entry.limits.clone(),
             // Their faults were collected before.
             access_log: Log::from_entry(&entry.access_log, &mut Vec::new()),

@@ -8,6 +8,8 @@ use crate::{
         sealed,
     },
     table::{Route, Table},
+    tls::front::Front,
+    transport::Transport,
 };
 use contract::{
     Fault,
@@ -20,7 +22,7 @@ use contract::{
 };
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -179,7 +181,8 @@ impl Control {
         let routes = sources
             .into_iter()
             .zip(&file.service)
-            .map(|(source, entry)| self.route(source, entry, addresses))
+            .enumerate()
+            .map(|(i, (source, entry))| self.route(i, source, entry, addresses))
             .collect::<Result<Vec<_>, _>>()?;
         let entered = routes.into_iter().map(|route| self.enter(route)).collect();
         self.shared.publish(Table::new(entered));
@@ -188,12 +191,24 @@ impl Control {
 
     fn route(
         &self,
+        number: usize,
         source: routes::Route,
         entry: &contract::file::ServiceEntry,
         addresses: &Addresses,
     ) -> Result<Route, Vec<Fault>> {
         let endpoints = Track::BOTH.map(|t| resolved(&source.backends(t).endpoints, addresses));
-        Route::compile(source, entry.clone(), endpoints, &self.prefix)
+        let transport = |track: Track| {
+            let (key, backends) = (
+                format!("service[{number}].{}", track.name()),
+                source.backends(track),
+            );
+            let names = named(&backends.endpoints, addresses);
+            Transport::new(&key, backends, &source.hosts, names, &self.shared.keys.backends)
+        };
+        let transports = [transport(Track::Stable)?, transport(Track::Canary)?];
+        let mut route = Route::compile(source, entry.clone(), endpoints, &self.prefix)?;
+        route.transports = transports;
+        Ok(route)
     }
 
     /// Gives a route what its service remembers: only when the whole table is good, because it is about to take force.
@@ -379,6 +394,30 @@ impl Control {
         }
     }
 
+    /// Takes certificates that have changed. What cannot be used is reported, and the last good ones stay in force.
+    pub fn renew(&self) {
+        let keys = &self.shared.keys;
+        match keys.front.as_ref().map_or(Ok(false), Front::look) {
+            Ok(true) => tracing::info!("the certificates of [proxy.tls] have changed and are in force"),
+            Ok(false) => {}
+            Err(faults) => self.refuse("certificates", Some(""), &faults),
+        }
+        let state = self.lock();
+        let each = state.file.service.iter().flat_map(|s| [&s.stable, &s.canary]);
+        let used: Vec<_> = each.map(|b| &b.tls).collect();
+        let (changed, faults) = keys.backends.look(&used);
+        if changed {
+            tracing::info!("the certificates for backends have changed and are in force");
+            if let Err(faults) = self.apply(&state.file, &state.overlay, &state.addresses) {
+                tracing::error!("{}", routes::report("certificates", &faults));
+            }
+        }
+        drop(state);
+        if !faults.is_empty() {
+            self.refuse("certificates", None, &faults);
+        }
+    }
+
     /// Reports refused configuration: of one service, or of the file.
     pub fn refuse(&self, source: &str, service: Option<&str>, faults: &[Fault]) {
         tracing::error!(
@@ -433,6 +472,20 @@ async fn lookup(name: &str) -> Option<Vec<SocketAddr>> {
     found.sort_unstable();
     found.dedup();
     (!found.is_empty()).then_some(found)
+}
+
+/// The host names under which addresses were found.
+fn named(endpoints: &[String], addresses: &Addresses) -> BTreeMap<IpAddr, String> {
+    let mut names = BTreeMap::new();
+    for endpoint in endpoints {
+        let (Some(found), Some((host, _))) = (addresses.get(endpoint), endpoint.rsplit_once(':')) else {
+            continue;
+        };
+        for address in found {
+            names.entry(address.ip()).or_insert_with(|| host.to_owned());
+        }
+    }
+    names
 }
 
 fn resolved(endpoints: &[String], addresses: &Addresses) -> Vec<SocketAddr> {

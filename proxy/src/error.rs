@@ -54,10 +54,16 @@ pub enum Failure {
     Flood,
     /// Too many requests at once, or a worker that is late.
     Shed,
+    /// The client's TLS handshake failed, or it spoke no TLS where TLS is spoken.
+    Handshake,
+    /// The connection does not begin with the PROXY protocol header that it must begin with; the text says why.
+    ProxyProtocol(&'static str),
+    /// The endpoint's TLS handshake failed: its certificate is not trusted, or it wants another one of us.
+    Tls,
 }
 
 /// The kinds, in the order of their counters.
-pub const KINDS: [(Side, &str); 24] = [
+pub const KINDS: [(Side, &str); 27] = [
     (Side::Client, "malformed"),
     (Side::Client, "header_too_large"),
     (Side::Client, "header_timeout"),
@@ -82,6 +88,9 @@ pub const KINDS: [(Side, &str); 24] = [
     (Side::Client, "flood"),
     (Side::Proxy, "shed"),
     (Side::Backend, "saturated"),
+    (Side::Client, "tls"),
+    (Side::Client, "proxy_protocol"),
+    (Side::Backend, "tls"),
 ];
 
 impl Failure {
@@ -112,6 +121,9 @@ impl Failure {
             Failure::Flood => 21,
             Failure::Shed => 22,
             Failure::Saturated => 23,
+            Failure::Handshake => 24,
+            Failure::ProxyProtocol(_) => 25,
+            Failure::Tls => 26,
         }
     }
 
@@ -128,7 +140,7 @@ impl Failure {
     /// The status that the client is answered with.
     pub const fn status(self) -> u16 {
         match self {
-            Failure::Malformed(_) => 400,
+            Failure::Malformed(_) | Failure::Handshake | Failure::ProxyProtocol(_) => 400,
             Failure::HeaderTooLarge => 431,
             Failure::HeaderTimeout | Failure::Upload => 408,
             Failure::Version => 505,
@@ -140,7 +152,7 @@ impl Failure {
             Failure::Cancelled => 499,
             Failure::Overload | Failure::Shed | Failure::NoEndpoints => 503,
             Failure::Unprocessed | Failure::Saturated => 503,
-            Failure::Refused | Failure::Reset | Failure::BadHead(_) => 502,
+            Failure::Refused | Failure::Reset | Failure::Tls | Failure::BadHead(_) => 502,
             Failure::BodyReset | Failure::BodyTimeout | Failure::BadBody(_) => 502,
             Failure::ConnectTimeout | Failure::Timeout => 504,
         }
@@ -160,7 +172,11 @@ impl Failure {
     pub const fn is_before_sending(self) -> bool {
         matches!(
             self,
-            Failure::Refused | Failure::ConnectTimeout | Failure::Unprocessed | Failure::Saturated
+            Failure::Refused
+                | Failure::ConnectTimeout
+                | Failure::Tls
+                | Failure::Unprocessed
+                | Failure::Saturated
         )
     }
 
@@ -177,6 +193,9 @@ impl fmt::Display for Failure {
             Failure::BadHead(why) => return write!(f, "the backend's answer is malformed: {why}"),
             Failure::BadBody(why) => return write!(f, "the backend's body is malformed: {why}"),
             Failure::HeaderTooLarge => "the header is longer or has more lines than may be",
+            Failure::ProxyProtocol(why) => return write!(f, "the PROXY protocol header is malformed: {why}"),
+            Failure::Handshake => "this port speaks TLS; use https",
+            Failure::Tls => "the backend cannot be spoken to by TLS",
             Failure::HeaderTimeout => "the header did not arrive in time",
             Failure::Version => "the protocol version is not supported; use HTTP/1.1 or HTTP/2",
             Failure::Expectation => "the expectation is not supported; only 100-continue is",
@@ -209,7 +228,7 @@ mod tests {
 
     #[test]
     fn kinds_are_distinct() {
-        let mut kinds: Vec<_> = KINDS.iter().map(|k| k.1).collect();
+        let mut kinds: Vec<_> = KINDS.iter().map(|(side, kind)| (side.name(), kind)).collect();
         kinds.sort_unstable();
         kinds.dedup();
         assert_eq!(kinds.len(), KINDS.len());

@@ -12,9 +12,10 @@ use crate::{
 use contract::{
     latency::{EDGES, edge_seconds},
     names::{
-        METRIC_CONFIG_REJECTED, METRIC_CONNECTIONS, METRIC_DECISIONS, METRIC_DURATION, METRIC_EJECTIONS,
-        METRIC_FAILURES, METRIC_GUARD, METRIC_INFLIGHT, METRIC_LOG_DROPPED, METRIC_REQUESTS, METRIC_RETRIES,
-        METRIC_SPANS, METRIC_SPANS_DROPPED, METRIC_SPLIT_INFO, METRIC_SPLIT_WEIGHT, Reason, Track,
+        METRIC_CERTIFICATE_EXPIRY, METRIC_CONFIG_REJECTED, METRIC_CONNECTIONS, METRIC_DECISIONS,
+        METRIC_DURATION, METRIC_EJECTIONS, METRIC_FAILURES, METRIC_GUARD, METRIC_HANDSHAKES, METRIC_INFLIGHT,
+        METRIC_LOG_DROPPED, METRIC_REQUESTS, METRIC_RETRIES, METRIC_SPANS, METRIC_SPANS_DROPPED,
+        METRIC_SPLIT_INFO, METRIC_SPLIT_WEIGHT, Reason, Track,
     },
 };
 use prometheus::{
@@ -111,6 +112,18 @@ fn families(shared: &Shared) -> Vec<MetricFamily> {
             "Refused configuration.",
             MetricType::COUNTER,
             rejections(shared),
+        ),
+        family(
+            METRIC_CERTIFICATE_EXPIRY,
+            "When a certificate of ours ends, in seconds since 1970.",
+            MetricType::GAUGE,
+            certificates(shared),
+        ),
+        family(
+            METRIC_HANDSHAKES,
+            "TLS handshakes of clients.",
+            MetricType::COUNTER,
+            handshakes(shared),
         ),
         family(
             METRIC_CONNECTIONS,
@@ -364,6 +377,22 @@ fn rejections(shared: &Shared) -> Vec<Metric> {
 fn told(is_told: bool, count: &AtomicU64) -> Vec<Metric> {
     let metric = || counter(Vec::new(), count.load(Relaxed));
     is_told.then(metric).into_iter().collect()
+}
+
+fn certificates(shared: &Shared) -> Vec<Metric> {
+    let all = shared.keys.expiries().into_iter();
+    all.map(|e| gauge(labels([("file", &e.file), ("name", &e.name)]), e.at as f64))
+        .collect()
+}
+
+/// None where clients cannot come by TLS.
+fn handshakes(shared: &Shared) -> Vec<Metric> {
+    let each = shared.keys.front.iter().flat_map(|_| shared.handshakes.read());
+    each.map(|(version, resumed, n)| {
+        let resumed = if resumed { "true" } else { "false" };
+        counter(labels([("version", version), ("resumed", resumed)]), n)
+    })
+    .collect()
 }
 
 fn connections(shared: &Shared) -> Vec<Metric> {

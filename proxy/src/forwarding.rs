@@ -65,7 +65,7 @@ pub fn write(request: &Request, journey: &Journey<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
     let told = |class| peer.trusted && request.lines.has(class);
     if !told(Name::ForwardedProto) {
-        line(out, "x-forwarded-proto", b"http");
+        line(out, "x-forwarded-proto", peer.scheme().as_bytes());
     }
     if !told(Name::ForwardedHost) && !request.host().is_empty() {
         line(out, "x-forwarded-host", request.host());
@@ -93,8 +93,8 @@ fn forwarded(request: &Request, peer: &Peer, out: &mut Vec<u8>) {
     earlier(&request.lines, Name::Forwarded, out);
     // A vector takes everything that is written to it.
     let _ = match peer.address {
-        IpAddr::V4(a) => write!(out, "for={a};proto=http\r\n"),
-        IpAddr::V6(a) => write!(out, "for=\"[{a}]\";proto=http\r\n"),
+        IpAddr::V4(a) => write!(out, "for={a};proto={}\r\n", peer.scheme()),
+        IpAddr::V6(a) => write!(out, "for=\"[{a}]\";proto={}\r\n", peer.scheme()),
     };
 }
 

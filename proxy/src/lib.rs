@@ -53,6 +53,8 @@ pub mod stream;
 pub mod table;
 pub mod telemetry;
 mod ticker;
+pub mod tls;
+pub mod transport;
 pub mod upstream;
 pub mod wire;
 pub mod worker;

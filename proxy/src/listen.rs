@@ -4,7 +4,8 @@ use crate::{
     clock::{Alarm, TICK},
     entropy,
     error::Failure,
-    front, meter,
+    front::{self, Entrance},
+    meter,
     overload::Lateness,
     shared::{Phase, Shared},
     ticker::Ticker,
@@ -67,16 +68,25 @@ fn listener(address: SocketAddr) -> io::Result<Plain> {
     Ok(socket.into())
 }
 
+/// The listeners of one worker.
+#[derive(Debug)]
+pub struct Doors<L> {
+    /// Without TLS.
+    pub plain: L,
+    /// With TLS, if it is spoken.
+    pub tls: Option<L>,
+}
+
 /// Starts one worker.
 ///
 /// # Errors
 /// When the thread or its runtime cannot be made.
-pub fn start(number: usize, shared: Arc<Shared>, listener: Plain) -> io::Result<JoinHandle<()>> {
+pub fn start(number: usize, shared: Arc<Shared>, doors: Doors<Plain>) -> io::Result<JoinHandle<()>> {
     let runtime = Builder::new_current_thread();
     thread::Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || match local(runtime) {
-            Ok(runtime) => runtime.block_on(run(number, shared, listener)),
+            Ok(runtime) => runtime.block_on(run(number, shared, doors)),
             Err(e) => tracing::error!("worker {number} has no runtime: {e}"),
         })
 }
@@ -85,10 +95,10 @@ fn local(mut runtime: Builder) -> io::Result<LocalRuntime> {
     runtime.enable_all().build_local(LocalOptions::default())
 }
 
-async fn run(number: usize, shared: Arc<Shared>, listener: Plain) {
+async fn run(number: usize, shared: Arc<Shared>, doors: Doors<Plain>) {
     let random = SmallRng::seed_from_u64(entropy::bits());
     let worker = Rc::new(Worker::new(number, shared, random));
-    let Ok(listener) = TcpListener::from_std(listener) else {
+    let Ok(doors) = doors.open() else {
         tracing::error!("worker {number} cannot use its listener");
         return;
     };
@@ -97,7 +107,7 @@ async fn run(number: usize, shared: Arc<Shared>, listener: Plain) {
         Err(e) => return tracing::error!("worker {number} has no clock: {e}; raise the limit of open files"),
     };
     let ticker = tokio::task::spawn_local(tick(Rc::clone(&worker), beat));
-    accept(&worker, listener).await;
+    accept(&worker, doors).await;
     rest(&worker).await;
     ticker.abort();
 }
@@ -135,11 +145,11 @@ async fn tick(worker: Rc<Worker>, beat: Ticker) {
 }
 
 /// Accepts until the listener is to be closed, and then what the kernel has accepted for us.
-async fn accept(worker: &Rc<Worker>, listener: TcpListener) {
+async fn accept(worker: &Rc<Worker>, doors: Doors<TcpListener>) {
     let alarm = worker.clock.alarm();
-    while let Some(accepted) = poll_fn(|cx| poll_accept(worker, &listener, &alarm, cx)).await {
+    while let Some(accepted) = poll_fn(|cx| poll_accept(worker, &doors, &alarm, cx)).await {
         match accepted {
-            Ok((stream, peer)) => welcome(worker, stream, peer),
+            Ok((stream, peer, entrance)) => welcome(worker, stream, peer, entrance),
             Err(e) => {
                 tracing::warn!(
                     "a connection could not be accepted: {e}; raise the limit of open files if this goes on"
@@ -150,15 +160,15 @@ async fn accept(worker: &Rc<Worker>, listener: TcpListener) {
     }
 }
 
-type Accepted = io::Result<(TcpStream, SocketAddr)>;
+type Accepted = io::Result<(TcpStream, SocketAddr, Entrance)>;
 
 fn poll_accept(
     worker: &Worker,
-    listener: &TcpListener,
+    doors: &Doors<TcpListener>,
     alarm: &Alarm,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Accepted>> {
-    if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+    if let Poll::Ready(accepted) = doors.poll_accept(cx) {
         return Poll::Ready(Some(accepted));
     }
     let _ = alarm.rings(cx);
@@ -169,21 +179,44 @@ fn poll_accept(
     }
 }
 
+impl Doors<Plain> {
+    fn open(self) -> io::Result<Doors<TcpListener>> {
+        Ok(Doors {
+            plain: TcpListener::from_std(self.plain)?,
+            tls: self.tls.map(TcpListener::from_std).transpose()?,
+        })
+    }
+}
+
+impl Doors<TcpListener> {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Accepted> {
+        if let Poll::Ready(accepted) = self.plain.poll_accept(cx) {
+            return Poll::Ready(accepted.map(|(s, peer)| (s, peer, Entrance::Plain)));
+        }
+        match &self.tls {
+            Some(tls) => tls.poll_accept(cx).map_ok(|(s, peer)| (s, peer, Entrance::Tls)),
+            None => Poll::Pending,
+        }
+    }
+}
+
 /// Begins to serve a connection, if there is room.
-fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, entrance: Entrance) {
     let shared = &worker.shared;
     let before = shared.connections.fetch_add(1, Ordering::Relaxed);
     let guest = Guest::new(worker);
     if before >= worker.settings.max_connections as u64 {
         meter::add_shared(&shared.strays[Failure::Overload.index()]);
-        let _ = stream.try_write(OVERLOAD);
+        if entrance == Entrance::Plain {
+            let _ = stream.try_write(OVERLOAD);
+        }
         return;
     }
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
         let _guest = guest;
         if stream.set_nodelay(true).is_ok() {
-            front::serve(worker, crate::socket::Socket::Plain(stream), peer.ip()).await;
+            front::serve(worker, stream, peer.ip(), entrance).await;
         }
     });
 }

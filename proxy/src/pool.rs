@@ -2,27 +2,26 @@
 
 use crate::{
     clock, dial,
+    error::Failure,
     evidence::pods::{Lap, Pod},
     multiplex::Links,
     queue::Queue,
     resilience::{EJECT_LONGEST, Ejection},
     socket::Socket,
+    transport::Transport,
     wire::{
         body::{Decoder, Framing, Step},
         response::Head,
     },
 };
 use bytes::Bytes;
-use contract::backends::AppProtocol;
 use std::{
     cell::{Cell, RefCell},
-    io,
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::net::TcpStream;
 
 /// Idle connections that one worker keeps to one endpoint.
 const IDLE: usize = 256;
@@ -36,11 +35,10 @@ const FADING: Duration = Duration::from_secs(10);
 pub struct Endpoint {
     /// Where it is.
     pub address: SocketAddr,
-    /// What it speaks.
-    pub protocol: AppProtocol,
     /// Its connections that many requests share.
     pub links: Links,
     pod: Arc<Pod>,
+    transport: Transport,
     worker: usize,
     idle: RefCell<Vec<Idle>>,
     busy: Cell<u32>,
@@ -85,12 +83,12 @@ pub struct Busy(Rc<Endpoint>);
 
 impl Endpoint {
     /// An endpoint without connections, on this worker.
-    pub fn new(pod: Arc<Pod>, protocol: AppProtocol, worker: usize, queue: &Rc<Queue>) -> Endpoint {
+    pub fn new(pod: Arc<Pod>, transport: Transport, worker: usize, queue: &Rc<Queue>) -> Endpoint {
         Endpoint {
             address: pod.address,
-            protocol,
             links: Links::default(),
             pod,
+            transport,
             worker,
             idle: RefCell::default(),
             busy: Cell::new(0),
@@ -109,16 +107,16 @@ impl Endpoint {
     /// are new, none is a newcomer.
     pub fn for_all(
         pods: &[Arc<Pod>],
-        protocol: AppProtocol,
+        transport: &Transport,
         worker: usize,
         known: &[Rc<Endpoint>],
         queue: &Rc<Queue>,
     ) -> Vec<Rc<Endpoint>> {
-        let is = |e: &Endpoint, p| Arc::ptr_eq(&e.pod, p) && e.protocol == protocol;
+        let is = |e: &Endpoint, p| Arc::ptr_eq(&e.pod, p) && e.transport.is_same(transport, e.address);
         let find = |p| known.iter().find(|e| is(e, p)).map(Rc::clone);
         let others = pods.iter().any(|p| find(p).is_some());
         let fresh = |p| {
-            let endpoint = Endpoint::new(Arc::clone(p), protocol, worker, queue);
+            let endpoint = Endpoint::new(Arc::clone(p), transport.clone(), worker, queue);
             endpoint.joined.set(others.then(Instant::now));
             Rc::new(endpoint)
         };
@@ -140,6 +138,11 @@ impl Endpoint {
     /// What this worker counts of it.
     pub fn lap(&self) -> Option<&Lap> {
         self.pod.lap(self.worker)
+    }
+
+    /// How it is spoken to.
+    pub fn transport(&self) -> &Transport {
+        &self.transport
     }
 
     /// Requests under way.
@@ -271,10 +274,10 @@ impl Busy {
     /// An idle connection that its endpoint has not closed, the most recently used first.
     pub fn reuse(self) -> Result<Lease, Busy> {
         loop {
-            let Some(idle) = self.0.idle.borrow_mut().pop() else {
+            let Some(mut idle) = self.0.idle.borrow_mut().pop() else {
                 return Err(self);
             };
-            if is_quiet(idle.stream.tcp()) {
+            if idle.stream.is_quiet() {
                 return Ok(Lease {
                     stream: idle.stream,
                     rest: Bytes::new(),
@@ -285,12 +288,12 @@ impl Busy {
         }
     }
 
-    /// A new connection.
+    /// A new connection; `upgrades`: to be upgraded.
     ///
     /// # Errors
-    /// Those of the socket.
-    pub async fn connect(self) -> io::Result<Lease> {
-        let stream = dial::dial(&self.0).await?;
+    /// Why there is none.
+    pub async fn connect(self, upgrades: bool) -> Result<Lease, Failure> {
+        let stream = dial::dial(&self.0, upgrades).await?;
         Ok(Lease {
             stream,
             rest: Bytes::new(),
@@ -311,13 +314,6 @@ impl Drop for Busy {
 fn fading(then: Instant, now: Instant) -> f64 {
     let passed = now.saturating_duration_since(then);
     (-passed.as_secs_f64() / FADING.as_secs_f64()).exp()
-}
-
-/// Whether nothing has come on an idle connection: an octet or an end would make it useless. No system call while
-/// the runtime has seen no event.
-fn is_quiet(stream: &TcpStream) -> bool {
-    let read = stream.try_read(&mut [0]);
-    matches!(read, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
 }
 
 impl Lease {

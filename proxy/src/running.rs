@@ -5,7 +5,9 @@ use crate::{
     config::Settings,
     control::Control,
     door::Door,
-    guard, listen, server,
+    guard,
+    listen::{self, Doors},
+    server,
     service::Services,
     shared::{Phase, Shared},
     signals::Signals,
@@ -16,12 +18,13 @@ use crate::{
     },
     table::Table,
     telemetry::Telemetry,
+    tls::Keys,
 };
 use contract::{Fault, evidence::Page, routes};
 use std::{
     fmt, io,
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -37,6 +40,9 @@ const REFRESH: Duration = Duration::from_secs(10);
 
 /// How long the end waits for the access log and the spans: a pipe that nobody reads would hold it up for ever.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// How often files of certificates are looked at.
+const RENEW: Duration = Duration::from_secs(1);
 
 /// How often settled seconds are looked at.
 const OBSERVE: Duration = Duration::from_secs(1);
@@ -91,6 +97,19 @@ impl Options {
         Options {
             cluster: Some(cluster),
             ..Options::new("", "")
+        }
+    }
+
+    /// What relative names of files count from.
+    fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new(""))
+    }
+
+    /// Where it was said, for messages.
+    fn source(&self) -> String {
+        match self.cluster {
+            Some(_) => "options".to_owned(),
+            None => self.file.display().to_string(),
         }
     }
 
@@ -180,6 +199,8 @@ impl std::error::Error for StartError {}
 pub struct Addresses {
     /// For clients.
     pub listen: SocketAddr,
+    /// For clients, by TLS.
+    pub tls: Option<SocketAddr>,
     /// For signals.
     pub signals: SocketAddr,
     /// For admin calls.
@@ -210,17 +231,22 @@ struct Threads {
 /// Whatever stands in the way, with address or key and the remedy; nothing is left running.
 pub fn start(options: Options) -> Result<Running, StartError> {
     let (mut settings, loaded) = options.settings()?;
+    let keys =
+        Keys::new(&settings.tls, options.folder()).map_err(|f| StartError::Faults(options.source(), f))?;
     let (listen, listeners) = listen::listeners(settings.listen, settings.workers)
         .map_err(|e| StartError::Listen("listen", settings.listen, e))?;
+    let (tls, tls_listeners) = secure(&settings)?;
     let (signals, signals_listener) = side("signals", settings.signals)?;
     let (admin, admin_listener) = side("admin", settings.admin)?;
     (settings.listen, settings.signals, settings.admin) = (listen, signals, admin);
+    settings.tls_listen = tls;
     let services = Services::new(settings.workers);
     let mut shared = Shared::new(settings, services, Arc::new(Table::default()));
     shared.local = options.cluster.as_ref().is_some_and(|c| c.local.is_some());
     let (telemetry, readers) =
         Telemetry::prepare(&shared.settings, &shared.process).map_err(StartError::AccessLog)?;
     shared.telemetry = telemetry;
+    shared.keys = keys;
     let shared = Arc::new(shared);
     let control = Arc::new(control(&options, loaded, &shared)?);
     let desk = Desk {
@@ -235,16 +261,18 @@ pub fn start(options: Options) -> Result<Running, StartError> {
         shared.advance(Phase::Ended);
         StartError::Thread(e)
     };
-    let workers = listeners
-        .into_iter()
+    let doors = listeners.into_iter().zip(tls_listeners);
+    let workers = doors
+        .map(|(plain, tls)| Doors { plain, tls })
         .enumerate()
-        .map(|(i, l)| listen::start(i, Arc::clone(&shared), l))
+        .map(|(i, doors)| listen::start(i, Arc::clone(&shared), doors))
         .collect::<io::Result<Vec<_>>>();
     let workers = workers.map_err(failed)?;
     let readers = readers.start(&shared).map_err(failed)?;
     Ok(Running {
         addresses: Addresses {
             listen,
+            tls,
             signals,
             admin,
         },
@@ -266,9 +294,20 @@ fn control(
         return Ok(Control::of_cluster(shared, prefix));
     };
     let control = Control::new(shared, loaded, prefix, options.cache.clone());
-    let source = || options.file.display().to_string();
-    control.begin().map_err(|f| StartError::Faults(source(), f))?;
+    control
+        .begin()
+        .map_err(|f| StartError::Faults(options.source(), f))?;
     Ok(control)
+}
+
+/// The listeners for clients that come by TLS, if they can.
+fn secure(settings: &Settings) -> Result<(Option<SocketAddr>, Vec<Option<TcpListener>>), StartError> {
+    let Some(address) = settings.tls_listen else {
+        return Ok((None, (0..settings.workers).map(|_| None).collect()));
+    };
+    let (bound, all) = listen::listeners(address, settings.workers)
+        .map_err(|e| StartError::Listen("tls.listen", address, e))?;
+    Ok((Some(bound), all.into_iter().map(Some).collect()))
 }
 
 /// A listener that only one process may have.
@@ -363,6 +402,7 @@ impl Desk {
         tokio::task::spawn_local(server::serve(self.signals, door, answer));
         let answer = async move |r| admin.answer(r).await;
         tokio::task::spawn_local(server::serve(self.admin, None, answer));
+        tokio::task::spawn_local(renew(Arc::clone(&self.control)));
         let guarded = guard::watch(Arc::clone(&self.shared), self.control);
         tokio::task::spawn_local(guarded);
         tokio::task::spawn_local(observe(self.shared));
@@ -404,6 +444,13 @@ async fn observe(shared: Arc<Shared>) {
         tokio::time::sleep(OBSERVE).await;
         let now = shared.birth.elapsed().as_secs();
         shared.services.all().iter().for_each(|s| s.observe(now));
+    }
+}
+
+async fn renew(control: Arc<Control>) {
+    loop {
+        tokio::time::sleep(RENEW).await;
+        control.renew();
     }
 }
 

@@ -1,7 +1,14 @@
 //! What all threads share: the table in force, the meters, and whether the end has begun.
 
 use crate::{
-    config::Settings, entropy, error::KINDS, headers, service::Services, table::Table, telemetry::Telemetry,
+    config::Settings,
+    entropy,
+    error::KINDS,
+    headers,
+    service::Services,
+    table::Table,
+    telemetry::Telemetry,
+    tls::{Handshakes, Keys},
 };
 use arc_swap::ArcSwap;
 use contract::Fault;
@@ -46,6 +53,10 @@ pub struct Shared {
     pub connections: AtomicU64,
     /// Whether stable is reached over loopback, in the same pod.
     pub local: bool,
+    /// What is made of certificates.
+    pub keys: Keys,
+    /// TLS handshakes of clients.
+    pub handshakes: Handshakes,
     /// What is told of single requests.
     pub telemetry: Telemetry,
     /// Failures before a route was known, by kind.
@@ -70,6 +81,8 @@ impl Shared {
             process,
             connections: AtomicU64::new(0),
             local: false,
+            keys: Keys::default(),
+            handshakes: Handshakes::default(),
             telemetry: Telemetry::default(),
             strays: from_fn(|_| AtomicU64::new(0)),
             phase: AtomicU8::new(Phase::Serving as u8),

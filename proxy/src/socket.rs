@@ -1,5 +1,6 @@
 //! One byte stream to a client or to an endpoint: a TCP connection, bare or under TLS.
 
+use crate::tls::{H2, Tls};
 use std::{
     cell::RefCell,
     io::{self, IoSlice},
@@ -10,7 +11,6 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
-use tokio_rustls::TlsStream;
 
 /// A connection. TLS is boxed: its state is a kilobyte, and a bare connection must not carry it.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub enum Socket {
     /// Bare TCP.
     Plain(TcpStream),
     /// TLS over TCP, whichever side we are.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<Tls>),
 }
 
 impl Socket {
@@ -26,22 +26,49 @@ impl Socket {
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Socket::Plain(stream) => stream,
-            Socket::Tls(stream) => stream.get_ref().0,
+            Socket::Tls(stream) => stream.tcp(),
         }
     }
 
     /// Whether HTTP/2 was agreed on in the TLS handshake (ALPN).
     pub fn is_h2(&self) -> bool {
-        match self {
-            Socket::Plain(_) => false,
-            Socket::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
-        }
+        self.protocol() == Some(H2)
     }
 
     /// Whether it is encrypted.
     pub fn is_tls(&self) -> bool {
         matches!(self, Socket::Tls(_))
     }
+
+    /// The protocol that was agreed on in the handshake, if one was (ALPN).
+    pub fn protocol(&self) -> Option<&[u8]> {
+        match self {
+            Socket::Plain(_) => None,
+            Socket::Tls(stream) => stream.session().alpn_protocol(),
+        }
+    }
+
+    /// Whether nothing has come on an idle connection: an octet or an end would make it useless. No system call while
+    /// the runtime has seen no event.
+    pub fn is_quiet(&mut self) -> bool {
+        match self {
+            Socket::Plain(stream) => is_quiet(stream),
+            Socket::Tls(stream) => stream.is_quiet(),
+        }
+    }
+
+    /// Says that no more will be sent, where the protocol has a word for that: a client of TLS cannot tell an end from
+    /// a connection that was cut.
+    pub fn farewell(&mut self) {
+        if let Socket::Tls(stream) = self {
+            stream.farewell();
+        }
+    }
+}
+
+fn is_quiet(stream: &TcpStream) -> bool {
+    let read = stream.try_read(&mut [0]);
+    matches!(read, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
 }
 
 impl AsyncRead for Socket {

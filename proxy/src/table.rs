@@ -1,6 +1,6 @@
 //! The routing table in force: immutable, compiled once, swapped whole. A request takes one and keeps it to its end.
 
-use crate::{evidence::pods::Pod, resilience::Resilience};
+use crate::{evidence::pods::Pod, resilience::Resilience, transport::Transport};
 use contract::{
     Canary, Fault, Split,
     annotations::{Cohort, HeaderTest},
@@ -40,6 +40,8 @@ pub struct Route {
     pub epoch: u32,
     /// The resolved endpoints, by [`Track::index`].
     pub endpoints: [Vec<SocketAddr>; 2],
+    /// How they are spoken to, by [`Track::index`].
+    pub transports: [Transport; 2],
     /// Their counters ([`crate::service::Service::enter`]).
     pub pods: [Vec<Arc<Pod>>; 2],
     /// Whether stable answers where the canary failed.
@@ -178,6 +180,7 @@ impl Route {
         Ok(Route {
             hash: source.canary.hash(),
             epoch: 0,
+            transports: Default::default(),
             pods: Default::default(),
             shield: source.canary.shield,
             resilience,

@@ -126,9 +126,9 @@ impl Worker {
         let queues = before.map(|l| l.queues.clone()).unwrap_or_default();
         let endpoints = Track::BOTH.map(|track| {
             let known = before.map(|l| l.endpoints(track)).unwrap_or_default();
-            let protocol = route.source.backends(track).protocol;
+            let transport = &route.transports[track.index()];
             let (pods, queue) = (&route.pods[track.index()], &queues[track.index()]);
-            Endpoint::for_all(pods, protocol, self.number, known, queue)
+            Endpoint::for_all(pods, transport, self.number, known, queue)
         });
         Lane {
             epoch: route.epoch,

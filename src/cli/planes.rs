@@ -1,5 +1,6 @@
 //! What can be typed to run one plane alone.
 
+use super::TlsArgs;
 use clap::Args;
 use proxy::contract::{Span, names::PREFIX};
 use std::{
@@ -138,4 +139,7 @@ pub struct ClusterArgs {
     /// What the annotation keys begin with
     #[arg(long, env = "SERIN_ANNOTATION_PREFIX", default_value = PREFIX, value_name = "PREFIX")]
     pub annotation_prefix: String,
+    /// TLS.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 }

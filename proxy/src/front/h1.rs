@@ -115,7 +115,7 @@ pub async fn serve(worker: &Rc<Worker>, stream: Socket, peer: &Peer, first: Byte
         Next::Linger => inlet.linger(&mut write).await,
         // A reset tells the client that the answer is not whole, whatever its framing.
         Next::Break => drop(socket.borrow().tcp().set_zero_linger()),
-        _ => {}
+        _ => socket.borrow_mut().farewell(),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod body;
 pub mod lines;
 pub mod name;
 pub mod outbox;
+pub mod proxy_protocol;
 pub mod reader;
 pub mod request;
 pub mod response;

@@ -26,6 +26,8 @@ pub struct Outbox {
     at: usize,
     data: Bytes,
     tail: &'static [u8],
+    /// The socket has taken octets that it may still hold: TLS seals more than the kernel takes.
+    held: bool,
 }
 
 impl Default for Outbox {
@@ -36,6 +38,7 @@ impl Default for Outbox {
             at: 0,
             data: Bytes::new(),
             tail: &[],
+            held: false,
         }
     }
 }
@@ -61,8 +64,12 @@ impl Outbox {
         &mut self.text
     }
 
-    /// Whether nothing waits.
+    /// Whether nothing waits, here or in the socket.
     pub fn is_empty(&self) -> bool {
+        self.is_taken() && !self.held
+    }
+
+    fn is_taken(&self) -> bool {
         self.at == self.text.len() && self.data.is_empty() && self.tail.is_empty()
     }
 
@@ -117,7 +124,7 @@ impl Outbox {
         to: &mut (impl AsyncWrite + Unpin),
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        while !self.is_empty() {
+        while !self.is_taken() {
             let text = self.text.get(self.at..).unwrap_or_default();
             let n = if self.data.is_empty() && self.tail.is_empty() {
                 ready!(Pin::new(&mut *to).poll_write(cx, text))?
@@ -132,8 +139,11 @@ impl Outbox {
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.held = true;
             self.advance(n);
         }
+        ready!(Pin::new(to).poll_flush(cx))?;
+        self.held = false;
         Poll::Ready(Ok(()))
     }
 

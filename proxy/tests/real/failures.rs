@@ -1,6 +1,9 @@
 //! `docs/failures.md`, row by row: what it says is what happens.
 
-use crate::world::*;
+use crate::{
+    tls::town::{Authority, Fortress, server},
+    world::*,
+};
 use std::{
     collections::BTreeMap,
     net::{SocketAddr, TcpStream},
@@ -50,6 +53,8 @@ struct Faulty {
     address: SocketAddr,
     /// Lines of `[service.resilience]`.
     lines: &'static str,
+    /// What it speaks.
+    protocol: &'static str,
     _kept: Vec<TcpStream>,
 }
 
@@ -57,6 +62,7 @@ fn scripted(backend: &Backend) -> Faulty {
     Faulty {
         address: backend.address,
         lines: "",
+        protocol: "http",
         _kept: Vec::new(),
     }
 }
@@ -105,6 +111,7 @@ fn full() -> Faulty {
     Faulty {
         address,
         lines: "",
+        protocol: "http",
         _kept: kept,
     }
 }
@@ -115,9 +122,18 @@ fn faulty(fault: &str) -> Faulty {
         "it refuses connections" => Faulty {
             address: nobody(),
             lines: "",
+            protocol: "http",
             _kept: Vec::new(),
         },
         "it takes no connection in time" => full(),
+        "its TLS handshake fails" => {
+            let pair = Authority::new().sign(&["127.0.0.1"]);
+            Faulty {
+                address: Fortress::new(server(&pair, None)).address,
+                protocol: "https",
+                ..scripted(&Backend::named("never asked"))
+            }
+        }
         "it closes before its answer" => sends("", drop),
         "it resets before its answer" => scripted(&resetting()),
         "it does not answer in time" => scripted(&hanging()),
@@ -165,13 +181,16 @@ fn world(stable: &Backend, canary: &Faulty, shield: &str) -> World {
         ("canary-by-header", "h"),
         ("canary-shield", shield),
     ];
-    Plan::new()
+    let mut plan = Plan::new()
         .set("connectTimeout = \"150ms\"")
         .set("requestTimeout = \"400ms\"")
         .set("streamIdleTimeout = \"250ms\"")
         .service("echo", &[stable.address], &[canary.address], &lines)
-        .resilience(canary.lines)
-        .start()
+        .resilience(canary.lines);
+    let endpoints = "canary.endpoints";
+    let protocol = format!("canary.protocol = \"{}\"\n{endpoints}", canary.protocol);
+    plan.services = plan.services.replace(endpoints, &protocol);
+    plan.start()
 }
 
 /// What a client sees of a request: the status and the kind, or that the answer broke off.
@@ -236,7 +255,7 @@ fn check(row: &Row) {
 #[test]
 fn the_document_is_what_happens() {
     let rows = rows();
-    assert!(rows.len() >= 18, "{rows:?}");
+    assert!(rows.len() >= 19, "{rows:?}");
     let distinct: BTreeMap<_, _> = rows.iter().map(|r| (r.fault, ())).collect();
     assert_eq!(distinct.len(), rows.len());
     // Each row waits for deadlines most of its time.

@@ -17,6 +17,7 @@ mod shared;
 mod shield;
 mod split;
 mod telling;
+mod tls;
 mod trust;
 mod upgrades;
 mod world;
