@@ -52,6 +52,7 @@ pub mod strata;
 pub mod stream;
 pub mod table;
 pub mod telemetry;
+pub mod threads;
 mod ticker;
 pub mod tls;
 pub mod transport;

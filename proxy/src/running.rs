@@ -18,6 +18,7 @@ use crate::{
     },
     table::Table,
     telemetry::Telemetry,
+    threads::Threads,
     tls::Keys,
 };
 use contract::{Fault, evidence::Page, routes};
@@ -30,16 +31,13 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc::SyncSender,
     },
-    thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    thread,
+    time::Duration,
 };
 use tokio::runtime::{Builder, LocalOptions};
 
 /// How often names are looked up again.
 const REFRESH: Duration = Duration::from_secs(10);
-
-/// How long the end waits for the access log and the spans: a pipe that nobody reads would hold it up for ever.
-const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// How often files of certificates are looked at.
 const RENEW: Duration = Duration::from_secs(1);
@@ -215,14 +213,6 @@ pub struct Running {
     control: Arc<Control>,
     threads: Mutex<Threads>,
     drained: Arc<AtomicBool>,
-}
-
-/// Who is waited for at the end.
-#[derive(Debug, Default)]
-struct Threads {
-    workers: Vec<JoinHandle<()>>,
-    /// Who tells of requests: they end when all is told.
-    readers: Vec<JoinHandle<()>>,
 }
 
 /// Starts a data plane: the file is read and checked, the listeners are opened, the workers run.
@@ -461,23 +451,6 @@ async fn refresh(control: Arc<Control>) {
     }
 }
 
-impl Threads {
-    fn join(self) {
-        for worker in self.workers {
-            if worker.join().is_err() {
-                tracing::error!("a worker had panicked");
-            }
-        }
-        let latest = Instant::now() + LAST_WORDS;
-        while self.readers.iter().any(|r| !r.is_finished()) {
-            if Instant::now() > latest {
-                return tracing::error!("what was still to be told of requests is lost: nobody takes it");
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
 impl Running {
     /// Where it listens; ports that were given as 0 are the ones that were found.
     pub fn addresses(&self) -> Addresses {
@@ -521,9 +494,10 @@ impl Running {
         self.shared.advance(Phase::Draining);
         let threads = self.take();
         let (shared, drained) = (Arc::clone(&self.shared), Arc::clone(&self.drained));
-        let draining = thread::Builder::new()
-            .name("drain".to_owned())
-            .spawn(move || end(&shared, threads, &drained));
+        let draining = thread::Builder::new().name("drain".to_owned()).spawn(move || {
+            threads.end(&shared);
+            drained.store(true, Ordering::Release);
+        });
         if let Err(e) = draining {
             tracing::error!("draining needs a thread: {e}; ending at once");
             self.shared.advance(Phase::Ended);
@@ -547,18 +521,6 @@ impl Running {
             thread::sleep(Duration::from_millis(5));
         }
     }
-}
-
-fn end(shared: &Shared, threads: Threads, drained: &AtomicBool) {
-    thread::sleep(shared.settings.drain_grace);
-    shared.advance(Phase::Closing);
-    let deadline = Instant::now() + shared.settings.drain_deadline;
-    while threads.workers.iter().any(|w| !w.is_finished()) && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(5));
-    }
-    shared.advance(Phase::Ended);
-    threads.join();
-    drained.store(true, Ordering::Release);
 }
 
 impl Drop for Running {
