@@ -33,36 +33,14 @@ except OSError:
 os.execve("/serin", ["/serin", "demo", "--plain"], {})
 "#;
 
-/// Builds as the Dockerfile does.
+/// What the Dockerfile copies.
 fn build() -> PathBuf {
-    let root = env!("CARGO_MANIFEST_DIR");
-    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| format!("{root}/target"));
-    let folder = format!("{target}/image");
-    let triple = "x86_64-unknown-linux-gnu";
-    let status = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--quiet",
-            "--bin",
-            "serin",
-            "--target",
-            triple,
-            "--target-dir",
-            &folder,
-        ])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .current_dir(root)
-        .status()
-        .unwrap();
-    assert!(status.success());
-    let stripped = PathBuf::from(format!("{folder}/serin"));
-    let built = format!("{folder}/{triple}/release/serin");
+    let built = shipped();
+    let stripped = built.with_file_name("serin-stripped");
     assert!(
         Command::new("objcopy")
-            .args(["--strip-debug", &built])
-            .arg(&stripped)
+            .arg("--strip-debug")
+            .args([&built, &stripped])
             .status()
             .unwrap()
             .success()

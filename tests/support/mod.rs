@@ -25,6 +25,28 @@ pub fn all() -> bool {
     std::env::var("SERIN_TESTS").is_ok_and(|v| v == "all")
 }
 
+/// The program that ships: built as the Dockerfile builds it, once for all tests, which takes minutes the first time; or
+/// what `SERIN_SHIPPED` names.
+pub fn shipped() -> PathBuf {
+    if let Some(built) = std::env::var_os("SERIN_SHIPPED") {
+        return built.into();
+    }
+    let root = env!("CARGO_MANIFEST_DIR");
+    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| format!("{root}/target"));
+    let folder = format!("{target}/image");
+    let triple = "x86_64-unknown-linux-gnu";
+    let build = "build --release --locked --quiet --bin serin";
+    let status = Command::new(env!("CARGO"))
+        .args(build.split(' '))
+        .args(["--target", triple, "--target-dir", &folder])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .current_dir(root)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    PathBuf::from(format!("{folder}/{triple}/release/serin"))
+}
+
 /// A folder that goes with the test.
 pub struct Scratch(pub PathBuf);
 
