@@ -34,6 +34,7 @@ pub mod line;
 pub mod listen;
 pub mod meter;
 pub mod multiplex;
+pub mod options;
 pub mod overload;
 pub mod page;
 pub mod place;
@@ -61,5 +62,6 @@ pub mod wire;
 pub mod worker;
 
 pub use contract;
-pub use running::{Addresses, Options, Running, StartError, start};
+pub use options::{Options, StartError};
+pub use running::{Addresses, Running, start};
 pub use source::kubernetes::Cluster;
