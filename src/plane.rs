@@ -9,9 +9,10 @@ use proxy::{
     Cluster, Options,
     contract::{
         admin::TOKEN_FILE,
-        file::{AccessLogEntry, ProxyEntry, TracingEntry},
+        file::{AccessLogEntry, ProxyEntry, ResilienceEntry, TracingEntry},
         names, routes,
     },
+    resilience::Resilience,
     source::file::{self, Loaded},
 };
 use std::{
@@ -84,6 +85,7 @@ fn of_cluster(service: &str, args: &ProxyArgs) -> Result<Options, Failure> {
         pod: given.pod_ip,
         cache: args.cache.clone(),
         tls: given.tls.backend(),
+        resilience: resilience(given)?,
         proxy: entry(given),
     });
     options.prefix = prefix;
@@ -92,6 +94,23 @@ fn of_cluster(service: &str, args: &ProxyArgs) -> Result<Options, Failure> {
         None => random_token(),
     };
     Ok(options)
+}
+
+/// What the file of `--resilience` says; without one, the defaults.
+fn resilience(given: &ClusterArgs) -> Result<ResilienceEntry, Failure> {
+    let Some(path) = &given.resilience else {
+        return Ok(ResilienceEntry::default());
+    };
+    let wrong = |e: &dyn std::fmt::Display| {
+        Failure::refused(format!(
+            "--resilience {}: {e}; write keys of [service.resilience], such as tryTimeout = \"5s\"",
+            path.display()
+        ))
+    };
+    let text = fs::read_to_string(path).map_err(|e| wrong(&e))?;
+    let entry = toml::from_str(&text).map_err(|e| wrong(&e))?;
+    Resilience::new(&entry, "resilience").map_err(|faults| wrong(&routes::report("resilience", &faults)))?;
+    Ok(entry)
 }
 
 fn entry(given: &ClusterArgs) -> ProxyEntry {

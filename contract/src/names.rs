@@ -106,6 +106,8 @@ pub const HEADER_REASON: &str = "x-serin-reason";
 pub const HEADER_ERROR: &str = "x-serin-error";
 /// Request header that marks traffic made by Serin (smoke requests); never evidence.
 pub const HEADER_SYNTHETIC: &str = "x-serin-synthetic";
+/// Request header that marks a copy for a canary without weight ([`CANARY_MIRROR`]).
+pub const HEADER_MIRROR: &str = "x-serin-mirror";
 /// Request header of an admin call: who is acting.
 pub const HEADER_ACTOR: &str = "x-serin-actor";
 /// Request header of an admin call: why.
@@ -123,6 +125,10 @@ pub const METRIC_REQUESTS: &str = "serin_requests_total";
 pub const METRIC_DECISIONS: &str = "serin_decisions_total";
 /// Counter of failures by side and kind.
 pub const METRIC_FAILURES: &str = "serin_failures_total";
+/// Counter of copies for the canary, by how they differed from what the client got.
+pub const METRIC_MIRROR: &str = "serin_mirror_total";
+/// Histogram of the durations of originals and their copies.
+pub const METRIC_MIRROR_DURATION: &str = "serin_mirror_duration_seconds";
 /// Counter of times that an endpoint was left alone because it kept failing.
 pub const METRIC_EJECTIONS: &str = "serin_ejections_total";
 /// Counter of second tries within a track, by outcome.

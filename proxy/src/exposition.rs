@@ -4,7 +4,7 @@ pub mod openmetrics;
 
 use crate::{
     error::KINDS,
-    meter::{self, Meter, RETRIES},
+    meter::{self, Meter, Mirror, RETRIES},
     service::Service,
     shared::Shared,
     wire::request::{Method, Protocol},
@@ -14,8 +14,8 @@ use contract::{
     names::{
         METRIC_CERTIFICATE_EXPIRY, METRIC_CONFIG_REJECTED, METRIC_CONNECTIONS, METRIC_DECISIONS,
         METRIC_DURATION, METRIC_EJECTIONS, METRIC_FAILURES, METRIC_GUARD, METRIC_HANDSHAKES, METRIC_INFLIGHT,
-        METRIC_LOG_DROPPED, METRIC_REQUESTS, METRIC_RETRIES, METRIC_SPANS, METRIC_SPANS_DROPPED,
-        METRIC_SPLIT_INFO, METRIC_SPLIT_WEIGHT, Reason, Track,
+        METRIC_LOG_DROPPED, METRIC_MIRROR, METRIC_MIRROR_DURATION, METRIC_REQUESTS, METRIC_RETRIES,
+        METRIC_SPANS, METRIC_SPANS_DROPPED, METRIC_SPLIT_INFO, METRIC_SPLIT_WEIGHT, Reason, Track,
     },
 };
 use prometheus::{
@@ -76,6 +76,18 @@ fn families(shared: &Shared) -> Vec<MetricFamily> {
             "Second tries within a track, and those for which there was no budget.",
             MetricType::COUNTER,
             of_each(retries),
+        ),
+        family(
+            METRIC_MIRROR,
+            "Copies for the canary, by how they differed from what the client got.",
+            MetricType::COUNTER,
+            of_each(mirrors),
+        ),
+        family(
+            METRIC_MIRROR_DURATION,
+            "Duration of originals and of their copies, connecting apart.",
+            MetricType::HISTOGRAM,
+            of_each(mirror_durations),
         ),
         family(
             METRIC_EJECTIONS,
@@ -214,27 +226,27 @@ fn durations(service: &Service, out: &mut Vec<Metric>) {
                 ("evidence", word(evidence)),
             ]);
             let mut metric = Metric::from_label(labels);
-            metric.set_histogram(histogram(service, track.index(), evidence));
+            metric.set_histogram(histogram(service, |m| &m.durations[track.index()][evidence]));
             out.push(metric);
         }
     }
 }
 
-fn histogram(service: &Service, track: usize, evidence: usize) -> Histogram {
+fn histogram(service: &Service, of: impl Fn(&Meter) -> &meter::Histogram) -> Histogram {
     let mut total = 0;
     let mut buckets = Vec::with_capacity(EDGES);
     for edge in 0..EDGES {
-        total += sum(service, |m| &m.durations[track][evidence].buckets[edge]);
+        total += sum(service, |m| &of(m).buckets[edge]);
         let mut bucket = Bucket::default();
         bucket.set_upper_bound(edge_seconds(edge));
         bucket.set_cumulative_count(total);
         buckets.push(bucket);
     }
-    total += sum(service, |m| &m.durations[track][evidence].buckets[EDGES]);
+    total += sum(service, |m| &of(m).buckets[EDGES]);
     let mut histogram = Histogram::default();
     histogram.set_bucket(buckets);
     histogram.set_sample_count(total);
-    histogram.set_sample_sum(sum(service, |m| &m.durations[track][evidence].nanos) as f64 * 1e-9);
+    histogram.set_sample_sum(sum(service, |m| &of(m).nanos) as f64 * 1e-9);
     histogram
 }
 
@@ -327,6 +339,30 @@ fn failures(shared: &Shared, mut all: Vec<Metric>) -> Vec<Metric> {
         }
     }
     all
+}
+
+/// Nothing while nobody copies: most services never do.
+fn mirrors(service: &Service, out: &mut Vec<Metric>) {
+    let counts = Mirror::ALL.map(|(m, name)| (name, sum(service, |meter| &meter.mirrors[m as usize])));
+    if counts.iter().all(|(_, n)| *n == 0) {
+        return;
+    }
+    for (outcome, n) in counts {
+        let labels = labels([("service", &service.name), ("outcome", outcome)]);
+        out.push(counter(labels, n));
+    }
+}
+
+fn mirror_durations(service: &Service, out: &mut Vec<Metric>) {
+    for track in Track::BOTH {
+        let told = histogram(service, |m| &m.mirror_durations[track.index()]);
+        if told.get_sample_count() > 0 {
+            let mut metric =
+                Metric::from_label(labels([("service", &service.name), ("track", track.name())]));
+            metric.set_histogram(told);
+            out.push(metric);
+        }
+    }
 }
 
 fn ejections(service: &Service, out: &mut Vec<Metric>) {

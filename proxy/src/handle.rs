@@ -9,7 +9,7 @@ use crate::{
     front::Peer,
     headers::{self, Identities},
     line::Line,
-    meter,
+    meter, mirror,
     overload::Seat,
     record::Record,
     stream::{Answer, Download},
@@ -202,6 +202,9 @@ impl Trip<'_> {
         let mut record = self
             .record(plan.track, plan.reason, plan.judged, self.start)
             .with(note);
+        if self.lane.route.mirror.is_some() {
+            record = record.twin(mirror::send(self, plan));
+        }
         let mut course = Course::default();
         let mut avoid = None;
         let tried = loop {

@@ -52,6 +52,10 @@ pub struct Meter {
     pub retries: [[AtomicU64; RETRIES.len()]; 2],
     /// Times that an endpoint was left alone, by track.
     pub ejections: [AtomicU64; 2],
+    /// Copies, by what became of them.
+    pub mirrors: [AtomicU64; Mirror::ALL.len()],
+    /// Durations of originals and of their copies.
+    pub mirror_durations: [Histogram; 2],
     /// Requests under way by track.
     pub inflight: [AtomicU64; 2],
     /// Answered requests by code, method, protocol, track and evidence.
@@ -60,6 +64,32 @@ pub struct Meter {
     pub ring: Ring,
     /// What the guard looks at.
     pub pulse: Pulse,
+}
+
+/// What became of a copy, beside what the client got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mirror {
+    /// The same status, and a body as long.
+    Same,
+    /// Another status.
+    StatusDiffers,
+    /// The same status, and a body of another length.
+    SizeDiffers,
+    /// The canary failed, or took too long.
+    Failed,
+    /// It was not sent, because there were too many, or there was nothing to compare it with.
+    Dropped,
+}
+
+impl Mirror {
+    /// All, in the order of their counters, with their label values.
+    pub const ALL: [(Mirror, &'static str); 5] = [
+        (Mirror::Same, "same"),
+        (Mirror::StatusDiffers, "status_differs"),
+        (Mirror::SizeDiffers, "size_differs"),
+        (Mirror::Failed, "failed"),
+        (Mirror::Dropped, "dropped"),
+    ];
 }
 
 /// Durations in the buckets of the contract.
@@ -101,6 +131,8 @@ impl Default for Meter {
             failures: from_fn(|_| from_fn(|_| AtomicU64::new(0))),
             retries: from_fn(|_| from_fn(|_| AtomicU64::new(0))),
             ejections: from_fn(|_| AtomicU64::new(0)),
+            mirrors: from_fn(|_| AtomicU64::new(0)),
+            mirror_durations: from_fn(|_| Histogram::default()),
             inflight: from_fn(|_| AtomicU64::new(0)),
             answers: Answers::default(),
             ring: Ring::default(),
@@ -130,6 +162,11 @@ impl Meter {
         add(&self.ejections[track.index()], 1);
     }
 
+    /// Counts a copy.
+    pub fn mirrored(&self, outcome: Mirror) {
+        add(&self.mirrors[outcome as usize], 1);
+    }
+
     /// Requests so far, second tries among them.
     pub fn decided_so_far(&self) -> u64 {
         let all = self.decisions.iter().flatten();
@@ -157,7 +194,8 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    fn add(&self, nanos: u64) {
+    /// Counts one.
+    pub fn add(&self, nanos: u64) {
         add(&self.buckets[latency::bucket(nanos).min(BUCKETS - 1)], 1);
         add(&self.nanos, nanos);
     }

@@ -4,9 +4,13 @@ use crate::{
     error::Failure,
     evidence::{End, Mark},
     meter::Answer,
+    mirror::{Seen, Twin},
     pool::Endpoint,
     telemetry::note::{Ending, Note},
-    wire::request::{Method, Protocol, Request},
+    wire::{
+        body::Framing,
+        request::{Method, Protocol, Request},
+    },
     worker::Lane,
 };
 use contract::{
@@ -38,6 +42,13 @@ pub struct Record {
     ended: bool,
     /// What is told of the request, if it may be told.
     note: Option<Box<Note>>,
+    /// Octets of the answer's body so far, and whether all of it came.
+    octets: u64,
+    whole: bool,
+    /// Whether it is counted with the traffic: a copy is not.
+    counted: bool,
+    /// Its half of a pair, if it was copied or is the copy.
+    twin: Option<Twin>,
     /// Whether it goes on as a tunnel, which is under way long after it has ended for the evidence.
     tunnel: bool,
 }
@@ -55,12 +66,20 @@ impl Record {
         let meter = lane.meter();
         meter.decided(track, reason);
         meter.under_way(track, 1);
+        let mark = judged.then(|| meter.ring.begin(track, start - lane.birth, lane.epoch));
+        let mut record = Record::aside(lane, request, track, start);
+        (record.mark, record.reason, record.counted) = (mark, reason, true);
+        record
+    }
+
+    /// Begins a copy: nothing of it is counted with the traffic.
+    pub fn aside(lane: &Rc<Lane>, request: &Request, track: Track, start: Instant) -> Record {
         Record {
-            mark: judged.then(|| meter.ring.begin(track, start - lane.birth, lane.epoch)),
+            mark: None,
             endpoint: None,
             lane: Rc::clone(lane),
             track,
-            reason,
+            reason: Reason::Weight,
             start,
             connecting: Duration::ZERO,
             method: request.method,
@@ -68,7 +87,32 @@ impl Record {
             status: 0,
             ended: false,
             note: None,
+            octets: 0,
+            whole: false,
+            counted: false,
+            twin: None,
             tunnel: false,
+        }
+    }
+
+    /// Takes its half of a pair.
+    pub fn twin(mut self, twin: Option<Twin>) -> Record {
+        self.twin = twin;
+        self
+    }
+
+    /// Notes a piece of the answer's body.
+    pub fn sent(&mut self, octets: usize) {
+        self.octets += octets as u64;
+        if let Some(note) = self.note() {
+            note.sent(octets);
+        }
+    }
+
+    /// Notes how long an answer's body is that is not read.
+    pub fn had(&mut self, framing: Framing) {
+        if let Framing::Length(octets) = framing {
+            self.octets = octets;
         }
     }
 
@@ -166,6 +210,7 @@ impl Record {
 
     /// Ends with the whole answer.
     pub fn complete(&mut self) {
+        self.whole = true;
         let end = if self.status >= 500 { End::Bad } else { End::Good };
         self.end(end);
     }
@@ -187,7 +232,9 @@ impl Record {
         if self.ended {
             return;
         }
-        self.lane.meter().failed(self.track, failure);
+        if self.counted {
+            self.lane.meter().failed(self.track, failure);
+        }
         if let Some(note) = &mut self.note {
             note.blame(Some(self.track), failure);
         }
@@ -211,6 +258,12 @@ impl Record {
         let (meter, track) = (self.lane.meter(), self.track);
         let age = self.start.elapsed();
         let nanos = u64::try_from(age.saturating_sub(self.connecting).as_nanos()).unwrap_or(u64::MAX);
+        if let Some(twin) = self.twin.take() {
+            twin.end(meter, self.seen(nanos));
+        }
+        if !self.counted {
+            return;
+        }
         if !self.tunnel {
             meter.under_way(track, u64::MAX);
         }
@@ -230,6 +283,15 @@ impl Record {
             if let Some(lap) = self.endpoint.as_ref().and_then(|e| e.lap()) {
                 lap.end(mark.minute(), end == End::Bad, latency::bucket(nanos));
             }
+        }
+    }
+
+    fn seen(&self, nanos: u64) -> Seen {
+        Seen {
+            status: self.status,
+            whole: self.whole,
+            nanos,
+            octets: self.octets,
         }
     }
 

@@ -5,7 +5,7 @@ use crate::{
     config::Settings,
     control::Control,
     door::Door,
-    guard,
+    guard, health,
     listen::{self, Doors},
     options::{Options, StartError},
     server,
@@ -249,6 +249,7 @@ impl Desk {
         tokio::task::spawn_local(renew(Arc::clone(&self.control)));
         let guarded = guard::watch(Arc::clone(&self.shared), self.control);
         tokio::task::spawn_local(guarded);
+        tokio::task::spawn_local(health::watch(Arc::clone(&self.shared)));
         tokio::task::spawn_local(observe(self.shared));
     }
 }

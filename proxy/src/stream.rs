@@ -138,6 +138,13 @@ impl<U: Upload> Download<U> {
         }
     }
 
+    /// Ends it as if it were whole: nobody wants the rest.
+    pub fn enough(&mut self) {
+        if let Download::Flow(flow) = self {
+            flow.record.complete();
+        }
+    }
+
     /// The upload, when there is one, to wait for the client with.
     pub fn upload(&mut self) -> Option<&mut U> {
         match self {
@@ -213,9 +220,7 @@ impl<U: Upload> Flow<U> {
             };
             match self.decoder.decode(&mut lease.rest) {
                 Ok(Step::Data(data)) => {
-                    if let Some(note) = self.record.note() {
-                        note.sent(data.len());
-                    }
+                    self.record.sent(data.len());
                     if self.decoder.is_done() {
                         self.finish();
                     } else {
@@ -260,9 +265,7 @@ impl<U: Upload> Flow<U> {
             }
             Poll::Ready(Ok(Piece::End(_))) => self.finish(),
             Poll::Ready(Ok(Piece::Data(data))) => {
-                if let Some(note) = self.record.note() {
-                    note.sent(data.len());
-                }
+                self.record.sent(data.len());
                 self.upload.alarm().wait(self.patience);
                 if matches!(&self.line, Some(Line::Shared(call)) if call.is_end()) {
                     self.finish();

@@ -46,6 +46,8 @@ pub struct Route {
     pub pods: [Vec<Arc<Pod>>; 2],
     /// Whether stable answers where the canary failed.
     pub shield: bool,
+    /// Share of requests that are copied for the canary, if any.
+    pub mirror: Option<Split>,
     /// How its endpoints are chosen, limited and tried again.
     pub resilience: Resilience,
     /// Why the guard has cut the canary's share, if it has ([`Route::cut`]).
@@ -183,6 +185,7 @@ impl Route {
             transports: Default::default(),
             pods: Default::default(),
             shield: source.canary.shield,
+            mirror: Some(source.canary.mirror).filter(|m| !m.is_none() && source.canary.split.is_none()),
             resilience,
             guard: None,
             rules,

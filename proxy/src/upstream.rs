@@ -128,6 +128,14 @@ impl Sending {
         self.outbox.all()
     }
 
+    /// Adds a line to the head, while nothing was sent.
+    pub fn add_line(&mut self, name: &str, value: &[u8]) {
+        let text = self.outbox.text();
+        text.truncate(text.len().saturating_sub(2));
+        headers::line(text, name, value);
+        text.extend_from_slice(b"\r\n");
+    }
+
     /// The head has gone by another way.
     pub fn head_gone(&mut self) {
         self.outbox.skip();

@@ -42,6 +42,8 @@ pub struct Worker {
     view: RefCell<Rc<View>>,
     lots: RefCell<HashMap<String, Rc<RefCell<Strata>>>>,
     random: RefCell<SmallRng>,
+    /// Copies under way.
+    pub copies: Cell<u32>,
     /// Open client connections of this worker.
     pub connections: Cell<u64>,
     /// Tells of requests, if anything is told of them.
@@ -77,6 +79,8 @@ pub struct Lane {
     limit: Option<u32>,
     max_pending: usize,
     strata: Rc<RefCell<Strata>>,
+    /// Which requests are copied.
+    mirror: Rc<RefCell<Strata>>,
     budget: Rc<Budget>,
 }
 
@@ -93,6 +97,7 @@ impl Worker {
             view: RefCell::default(),
             lots: RefCell::default(),
             random: RefCell::new(random),
+            copies: Cell::new(0),
             connections: Cell::new(0),
         }
     }
@@ -140,6 +145,7 @@ impl Worker {
             limit: limits.max_connections.map(|most| self.part(most).max(1)),
             max_pending: self.part(limits.max_pending) as usize,
             queues,
+            mirror: before.map(|l| Rc::clone(&l.mirror)).unwrap_or_default(),
             budget: before.map(|l| Rc::clone(&l.budget)).unwrap_or_default(),
             strata: Rc::clone(self.lots.borrow_mut().entry(name.clone()).or_default()),
         }
@@ -194,6 +200,12 @@ impl Lane {
     /// This worker's counters.
     pub fn meter(&self) -> &Meter {
         &self.service.meters[self.worker]
+    }
+
+    /// Whether the next request is copied.
+    pub fn draws_copy(&self, share: Split, worker: &Worker) -> bool {
+        let mut random = worker.random.borrow_mut();
+        self.mirror.borrow_mut().draw(share, &mut *random)
     }
 
     /// Takes a second try from the budget, and counts whether there was one.

@@ -91,6 +91,9 @@ pub struct ClusterArgs {
         value_delimiter = ','
     )]
     pub trusted_proxies: Vec<String>,
+    /// A TOML file with the keys of [service.resilience]: deadlines, retries, limits, health checks
+    #[arg(long, env = "SERIN_RESILIENCE", value_name = "FILE", requires = "service")]
+    pub resilience: Option<PathBuf>,
     /// Log requests: `stdout`, or a file
     #[arg(
         long,

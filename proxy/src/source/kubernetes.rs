@@ -11,7 +11,7 @@ use crate::{control::Control, door::Door};
 use cache::Cache;
 use contract::{
     Fault,
-    file::{ProxyEntry, ServiceEntry},
+    file::{ProxyEntry, ResilienceEntry, ServiceEntry},
     names::Track,
     routes::{AppProtocol, BackendTls, Backends},
 };
@@ -53,6 +53,8 @@ pub struct Cluster {
     pub cache: Option<PathBuf>,
     /// How pods that speak TLS are trusted.
     pub tls: BackendTls,
+    /// How endpoints are chosen, limited, checked and tried again.
+    pub resilience: ResilienceEntry,
     /// Listeners and limits.
     pub proxy: ProxyEntry,
 }
@@ -102,6 +104,7 @@ struct Desk {
     terms: Terms,
     namespace: String,
     tls: BackendTls,
+    resilience: ResilienceEntry,
     control: Arc<Control>,
     door: Arc<Door>,
     watches: Watches,
@@ -160,6 +163,7 @@ impl Desk {
             },
             namespace: cluster.namespace,
             tls: cluster.tls,
+            resilience: cluster.resilience,
             control,
             door,
             watches,
@@ -293,6 +297,7 @@ impl Desk {
         for backends in [&mut kept.entry.stable, &mut kept.entry.canary] {
             backends.tls = tls.clone();
         }
+        kept.entry.resilience = self.resilience.clone();
         if let Err(faults) = self.control.take(kept.entry) {
             return self.reject(faults);
         }
@@ -324,6 +329,7 @@ impl Desk {
             stable,
             canary,
             annotations: front.annotations.clone(),
+            resilience: self.resilience.clone(),
             ..ServiceEntry::default()
         }
     }

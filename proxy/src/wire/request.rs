@@ -42,7 +42,7 @@ pub enum Protocol {
 }
 
 /// The head of one request, of whichever protocol.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Request {
     /// Its method.
     pub method: Method,

@@ -225,6 +225,7 @@ impl Town {
             pod: None,
             cache: Some(self.folder.join("table.json")),
             tls: proxy::contract::routes::BackendTls::default(),
+            resilience: proxy::contract::file::ResilienceEntry::default(),
             proxy: ProxyEntry {
                 listen: any.clone(),
                 signals: any.clone(),

@@ -210,3 +210,46 @@ fn a_saturated_canary_is_charged_and_shielded() {
     assert_eq!(answers(&world, 10, "S"), 10);
     assert_eq!(world.tally("echo", 1), [11, 10, 10, 0]);
 }
+
+/// Answers health checks with what is set, and everything else well.
+fn checked(name: &'static str) -> (Backend, Arc<AtomicU64>) {
+    let status = Arc::new(AtomicU64::new(200));
+    let told = Arc::clone(&status);
+    let backend = Backend::new(move |m| {
+        if m.start.starts_with("GET /health ") {
+            let status = told.load(Ordering::SeqCst);
+            return format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n").into_bytes();
+        }
+        ok(name)
+    });
+    (backend, status)
+}
+
+#[test]
+fn the_unwell_are_avoided_while_others_are_well() {
+    let ((a, health_of_a), (b, health_of_b)) = (checked("A"), checked("B"));
+    let world = Plan::new()
+        .service("echo", &[a.address, b.address], &[], &[])
+        .resilience("healthCheck = { path = \"/health\", interval = \"50ms\", healthy = 2, unhealthy = 2 }")
+        .start();
+    assert!(answers(&world, 40, "A") > 0);
+    health_of_a.store(503, Ordering::SeqCst);
+    eventually("only B", || answers(&world, 20, "B") == 20);
+    health_of_b.store(500, Ordering::SeqCst);
+    eventually("all are unwell, so all are tried", || {
+        let n = answers(&world, 20, "A");
+        (1..20).contains(&n)
+    });
+    health_of_a.store(204, Ordering::SeqCst);
+    eventually("only A", || answers(&world, 20, "A") == 20);
+    let asked = |b: &Backend| {
+        b.seen
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|m| m.start.contains("/health"))
+            .count() as u64
+    };
+    let sent = a.hits() + b.hits() - asked(&a) - asked(&b);
+    assert_eq!(world.tally("echo", 0)[0], sent, "checks are no traffic");
+}

@@ -183,7 +183,7 @@ fn world(stable: &Backend, canary: &Faulty, shield: &str) -> World {
     ];
     let mut plan = Plan::new()
         .set("connectTimeout = \"150ms\"")
-        .set("requestTimeout = \"400ms\"")
+        .set("requestTimeout = \"1s\"")
         .set("streamIdleTimeout = \"250ms\"")
         .service("echo", &[stable.address], &[canary.address], &lines)
         .resilience(canary.lines);

@@ -12,6 +12,7 @@ mod endpoints;
 mod evidence;
 mod failures;
 mod faults;
+mod mirror;
 mod multiplexed;
 mod shared;
 mod shield;
