@@ -121,6 +121,8 @@ pub const VIA: &str = "serin";
 pub const METRIC_DURATION: &str = "serin_request_duration_seconds";
 /// Counter of answered requests.
 pub const METRIC_REQUESTS: &str = "serin_requests_total";
+/// Counter of answered calls of gRPC, by their own status.
+pub const METRIC_GRPC_REQUESTS: &str = "serin_grpc_requests_total";
 /// Counter of routing decisions.
 pub const METRIC_DECISIONS: &str = "serin_decisions_total";
 /// Counter of failures by side and kind.

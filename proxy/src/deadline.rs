@@ -2,6 +2,7 @@
 
 use crate::{
     clock::{Moment, Patience},
+    grpc,
     resilience::Resilience,
     wire::{body::Framing, lines::Lines, request::Request, response::Head},
     worker::Worker,
@@ -15,21 +16,30 @@ pub struct Deadlines {
     pub head: Patience,
     /// The end of it all.
     total: Moment,
+    /// The end that the client asked for: it holds for streams too.
+    asked: Moment,
 }
 
 impl Deadlines {
     /// Those of a request that begins now. The time of one with a body counts from its last octet, because the client
     /// decides how long that takes.
     pub fn begin(worker: &Worker, resilience: &Resilience, request: &Request) -> Deadlines {
-        let all = resilience
-            .request_timeout
-            .unwrap_or(worker.settings.request_timeout);
+        let asked = request.is_grpc.then(|| grpc::timeout(&request.lines)).flatten();
+        let asked = asked.map_or(Moment::NEVER, |t| worker.clock.after(t));
+        // A stream of gRPC may be silent for long before its head, and nothing tells it from a single call: its client
+        // sets the deadline, or nobody does.
+        let usual = match request.is_grpc {
+            true => worker.settings.stream_idle_timeout,
+            false => worker.settings.request_timeout,
+        };
+        let all = resilience.request_timeout.unwrap_or(usual);
         let each = resilience.try_timeout.map_or(all, |t| t.min(all));
         let endless = request.framing == Framing::Chunked && is_stream(&request.lines);
         let total = match resilience.total_timeout {
             Some(total) if !endless => worker.clock.after(total),
             _ => Moment::NEVER,
-        };
+        }
+        .min(asked);
         let latest = if request.framing == Framing::Empty {
             worker.clock.after(all).min(total)
         } else {
@@ -38,22 +48,26 @@ impl Deadlines {
         Deadlines {
             head: Patience { each, latest },
             total,
+            asked,
         }
     }
 
     /// What the body of an answer may take, from one octet to the next and as a whole.
     pub fn body(&self, head: &Head, idle: Duration) -> Patience {
-        // What has a length is no stream.
-        let open = matches!(head.framing, Framing::Chunked | Framing::Close);
         Patience {
             each: idle,
-            latest: if open && is_stream(&head.lines) {
-                Moment::NEVER
+            latest: if is_open_stream(head) {
+                self.asked
             } else {
                 self.total
             },
         }
     }
+}
+
+/// Whether an answer is a stream. What has a length is none.
+pub fn is_open_stream(head: &Head) -> bool {
+    matches!(head.framing, Framing::Chunked | Framing::Close) && is_stream(&head.lines)
 }
 
 /// Whether a body of this type has no natural end: server-sent events, and gRPC.

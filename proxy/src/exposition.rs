@@ -4,6 +4,7 @@ pub mod openmetrics;
 
 use crate::{
     error::KINDS,
+    grpc,
     meter::{self, Meter, Mirror, RETRIES},
     service::Service,
     shared::Shared,
@@ -13,9 +14,10 @@ use contract::{
     latency::{EDGES, edge_seconds},
     names::{
         METRIC_CERTIFICATE_EXPIRY, METRIC_CONFIG_REJECTED, METRIC_CONNECTIONS, METRIC_DECISIONS,
-        METRIC_DURATION, METRIC_EJECTIONS, METRIC_FAILURES, METRIC_GUARD, METRIC_HANDSHAKES, METRIC_INFLIGHT,
-        METRIC_LOG_DROPPED, METRIC_MIRROR, METRIC_MIRROR_DURATION, METRIC_REQUESTS, METRIC_RETRIES,
-        METRIC_SPANS, METRIC_SPANS_DROPPED, METRIC_SPLIT_INFO, METRIC_SPLIT_WEIGHT, Reason, Track,
+        METRIC_DURATION, METRIC_EJECTIONS, METRIC_FAILURES, METRIC_GRPC_REQUESTS, METRIC_GUARD,
+        METRIC_HANDSHAKES, METRIC_INFLIGHT, METRIC_LOG_DROPPED, METRIC_MIRROR, METRIC_MIRROR_DURATION,
+        METRIC_REQUESTS, METRIC_RETRIES, METRIC_SPANS, METRIC_SPANS_DROPPED, METRIC_SPLIT_INFO,
+        METRIC_SPLIT_WEIGHT, Reason, Track,
     },
 };
 use prometheus::{
@@ -58,6 +60,12 @@ fn families(shared: &Shared) -> Vec<MetricFamily> {
             "Answered requests.",
             MetricType::COUNTER,
             of_each(answers),
+        ),
+        family(
+            METRIC_GRPC_REQUESTS,
+            "Answered calls of gRPC.",
+            MetricType::COUNTER,
+            of_each(calls),
         ),
         family(
             METRIC_DECISIONS,
@@ -278,6 +286,32 @@ fn answers(service: &Service, out: &mut Vec<Metric>) {
             ("protocol", Protocol::ALL.get(a.protocol).map_or("", |p| p.name())),
         ]);
         out.push(counter(labels, n));
+    }
+}
+
+/// Nothing for a service without gRPC; else zeros too, for success and for what most often fails.
+fn calls(service: &Service, out: &mut Vec<Metric>) {
+    let mut all = Vec::new();
+    for track in Track::BOTH {
+        for (evidence, code) in (0..2).flat_map(|e| (0..grpc::CODES).map(move |c| (e, c))) {
+            let n = sum(service, |m| &m.calls[track.index()][evidence][code]);
+            all.push((track, evidence, code, n));
+        }
+    }
+    if all.iter().all(|(.., n)| *n == 0) {
+        return;
+    }
+    let shown = all
+        .iter()
+        .filter(|(.., code, n)| *n > 0 || [0, 14].contains(code));
+    for (track, evidence, code, n) in shown {
+        let labels = labels([
+            ("service", &service.name),
+            ("track", track.name()),
+            ("evidence", word(*evidence)),
+            ("grpc_status", &grpc::label(*code)),
+        ]);
+        out.push(counter(labels, *n));
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
     error::Failure,
     forwarding,
     front::Peer,
+    grpc,
     headers::{self, Identities},
     line::Line,
     meter, mirror,
@@ -145,6 +146,9 @@ fn unplaced(note: Option<Box<Note>>, chosen: Option<(&Lane, Choice)>, failure: F
 
 /// An answer of our own.
 pub fn refuse<U>(request: &Request, failure: Failure) -> Answer<U> {
+    if request.is_grpc {
+        return grpc::refusal(failure);
+    }
     refusal(failure, request.framing != Framing::Empty)
 }
 

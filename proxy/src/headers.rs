@@ -67,6 +67,8 @@ fn start_line(request: &Request, out: &mut Vec<u8>) {
 
 /// Lines that go on as they are; the others are dropped or written anew.
 const PASSED: u32 = bit(Name::Other)
+    | bit(Name::ContentType)
+    | bit(Name::GrpcStatus)
     | bit(Name::Cookie)
     | bit(Name::Via)
     | bit(Name::RequestId)
@@ -226,7 +228,7 @@ pub fn answer_passes(class: Name) -> bool {
 /// Whether a trailer goes on: never what frames, routes or identifies a message, for it comes too late to be believed
 /// (RFC 9110, 6.5.1).
 pub fn trailer_passes(class: Name) -> bool {
-    matches!(class, Name::Other)
+    matches!(class, Name::Other | Name::GrpcStatus)
 }
 
 /// Writes the trailers that go on.

@@ -27,6 +27,7 @@ pub mod evidence;
 pub mod exposition;
 pub mod forwarding;
 pub mod front;
+pub mod grpc;
 pub mod guard;
 pub mod handle;
 pub mod headers;

@@ -4,6 +4,7 @@
 use crate::{
     error::{Failure, KINDS},
     evidence::Ring,
+    grpc,
     guard::Pulse,
     wire::request::{Method, Protocol},
 };
@@ -60,6 +61,8 @@ pub struct Meter {
     pub inflight: [AtomicU64; 2],
     /// Answered requests by code, method, protocol, track and evidence.
     pub answers: Answers,
+    /// Calls of gRPC by track, whether they are evidence, and status.
+    pub calls: [[[AtomicU64; grpc::CODES]; 2]; 2],
     /// Evidence by second of start.
     pub ring: Ring,
     /// What the guard looks at.
@@ -135,6 +138,7 @@ impl Default for Meter {
             mirror_durations: from_fn(|_| Histogram::default()),
             inflight: from_fn(|_| AtomicU64::new(0)),
             answers: Answers::default(),
+            calls: from_fn(|_| from_fn(|_| from_fn(|_| AtomicU64::new(0)))),
             ring: Ring::default(),
             pulse: Pulse::default(),
         }
@@ -176,6 +180,11 @@ impl Meter {
     /// Counts a request that begins (1) or ends (-1, as its two's complement).
     pub fn under_way(&self, track: Track, change: u64) {
         add(&self.inflight[track.index()], change);
+    }
+
+    /// Counts a call of gRPC.
+    pub fn called(&self, track: Track, evidence: bool, code: grpc::Code) {
+        add(&self.calls[track.index()][usize::from(evidence)][code.index()], 1);
     }
 
     /// Counts a duration.

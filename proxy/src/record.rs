@@ -3,6 +3,7 @@
 use crate::{
     error::Failure,
     evidence::{End, Mark},
+    grpc,
     meter::Answer,
     mirror::{Seen, Twin},
     pool::Endpoint,
@@ -32,7 +33,9 @@ pub struct Record {
     start: Instant,
     /// Time that connecting took: no part of the latency, so that cold pools at low weight do not blame the canary.
     connecting: Duration,
-    /// Where it counts as evidence, if it does.
+    /// Whether it counts as evidence.
+    judged: bool,
+    /// Where it counts as evidence, until it has.
     mark: Option<Mark>,
     /// Where it was sent.
     endpoint: Option<Rc<Endpoint>>,
@@ -49,6 +52,8 @@ pub struct Record {
     counted: bool,
     /// Its half of a pair, if it was copied or is the copy.
     twin: Option<Twin>,
+    /// What is known of it as a call of gRPC, if it is one.
+    call: Option<Box<grpc::Call>>,
     /// Whether it goes on as a tunnel, which is under way long after it has ended for the evidence.
     tunnel: bool,
 }
@@ -68,13 +73,14 @@ impl Record {
         meter.under_way(track, 1);
         let mark = judged.then(|| meter.ring.begin(track, start - lane.birth, lane.epoch));
         let mut record = Record::aside(lane, request, track, start);
-        (record.mark, record.reason, record.counted) = (mark, reason, true);
+        (record.mark, record.judged, record.reason, record.counted) = (mark, judged, reason, true);
         record
     }
 
     /// Begins a copy: nothing of it is counted with the traffic.
     pub fn aside(lane: &Rc<Lane>, request: &Request, track: Track, start: Instant) -> Record {
         Record {
+            judged: false,
             mark: None,
             endpoint: None,
             lane: Rc::clone(lane),
@@ -91,6 +97,9 @@ impl Record {
             whole: false,
             counted: false,
             twin: None,
+            call: request
+                .is_grpc
+                .then(|| Box::new(grpc::Call::begin(&request.lines))),
             tunnel: false,
         }
     }
@@ -189,7 +198,7 @@ impl Record {
 
     /// Whether it counts as evidence.
     pub fn is_judged(&self) -> bool {
-        self.mark.is_some()
+        self.judged
     }
 
     /// Notes how long connecting took.
@@ -208,11 +217,17 @@ impl Record {
         }
     }
 
+    /// What is known of it as a call of gRPC, to be added to.
+    pub fn call(&mut self) -> Option<&mut grpc::Call> {
+        self.call.as_deref_mut()
+    }
+
     /// Ends with the whole answer.
     pub fn complete(&mut self) {
         self.whole = true;
-        let end = if self.status >= 500 { End::Bad } else { End::Good };
-        self.end(end);
+        let code = self.call.as_ref().map(|c| c.code(self.status));
+        let bad = self.status >= 500 || code.is_some_and(grpc::Code::is_bad);
+        self.end(if bad { End::Bad } else { End::Good }, code);
     }
 
     /// Ends as an upgrade: what was asked for is there. How long the tunnel lasts is no latency, and how it ends is no
@@ -232,6 +247,12 @@ impl Record {
         if self.ended {
             return;
         }
+        let failure = match &self.call {
+            Some(call) if failure == Failure::Cancelled && call.is_over(self.start.elapsed()) => {
+                Failure::Timeout
+            }
+            _ => failure,
+        };
         if self.counted {
             self.lane.meter().failed(self.track, failure);
         }
@@ -241,14 +262,15 @@ impl Record {
         if self.status == 0 {
             self.status = failure.status();
         }
-        self.end(match (failure.side(), failure) {
+        let end = match (failure.side(), failure) {
             (Side::Backend, _) => End::Bad,
             (_, Failure::Cancelled) => End::Cancelled,
             _ => End::Nobody,
-        });
+        };
+        self.end(end, Some(grpc::Code::of(failure)));
     }
 
-    fn end(&mut self, end: End) {
+    fn end(&mut self, end: End, code: Option<grpc::Code>) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
@@ -257,7 +279,7 @@ impl Record {
         }
         let (meter, track) = (self.lane.meter(), self.track);
         let age = self.start.elapsed();
-        let nanos = u64::try_from(age.saturating_sub(self.connecting).as_nanos()).unwrap_or(u64::MAX);
+        let nanos = self.waited(age);
         if let Some(twin) = self.twin.take() {
             twin.end(meter, self.seen(nanos));
         }
@@ -267,23 +289,45 @@ impl Record {
         if !self.tunnel {
             meter.under_way(track, u64::MAX);
         }
-        meter.took(track, self.mark.is_some(), nanos);
+        if let (Some(_), Some(code)) = (&self.call, code) {
+            meter.called(track, self.judged, code);
+        }
+        meter.took(track, self.judged, nanos);
         meter.answers.add(Answer::new(
             track,
-            self.mark.is_some(),
+            self.judged,
             self.status,
             self.method,
             self.protocol,
         ));
-        if let Some(mark) = self.mark {
-            meter.ring.end(track, mark, end, age, latency::bucket(nanos));
-            if matches!(end, End::Good | End::Bad) {
-                meter.pulse.end(self.lane.epoch, track, end == End::Bad);
-            }
-            if let Some(lap) = self.endpoint.as_ref().and_then(|e| e.lap()) {
-                lap.end(mark.minute(), end == End::Bad, latency::bucket(nanos));
-            }
+        self.judge(end, age, latency::bucket(nanos));
+    }
+
+    /// Ends as evidence, once.
+    fn judge(&mut self, end: End, age: Duration, bucket: usize) {
+        let Some(mark) = self.mark.take() else { return };
+        let (meter, track) = (self.lane.meter(), self.track);
+        meter.ring.end(track, mark, end, age, bucket);
+        if matches!(end, End::Good | End::Bad) {
+            meter.pulse.end(self.lane.epoch, track, end == End::Bad);
         }
+        if let Some(lap) = self.endpoint.as_ref().and_then(|e| e.lap()) {
+            lap.end(mark.minute(), end == End::Bad, bucket);
+        }
+    }
+
+    /// How long the client waited, as latency.
+    fn waited(&self, age: Duration) -> u64 {
+        let waited = self.call.as_ref().and_then(|c| c.latency(self.start));
+        let waited = waited.unwrap_or(age).saturating_sub(self.connecting);
+        u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Ends as evidence, as good, while the answer goes on: a stream that has begun well. How it ends is counted later.
+    pub fn settle(&mut self) {
+        let age = self.start.elapsed();
+        let bucket = latency::bucket(self.waited(age));
+        self.judge(End::Good, age, bucket);
     }
 
     fn seen(&self, nanos: u64) -> Seen {

@@ -2,7 +2,9 @@
 
 use crate::{
     clock::{Moment, Patience},
+    deadline,
     error::Failure,
+    grpc::{self, Code},
     line::Line,
     overload::Seat,
     record::Record,
@@ -23,6 +25,10 @@ use std::{
 
 /// A client that has not come back for more for so long is the one that is waited for.
 const SLOW: Duration = Duration::from_secs(1);
+
+/// A stream (server-sent events, gRPC) that has lived so long counts as good, as an upgrade does: it may last for hours,
+/// and what has not ended is judged as bad after half a minute.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// An answer, of a backend or of our own.
 #[derive(Debug)]
@@ -62,7 +68,12 @@ pub struct Flow<U> {
     sending: Sending,
     upload: U,
     record: Record,
+    /// With what an endpoint reset the request.
+    reset: Option<h2::Reason>,
     patience: Patience,
+    /// When it will have lived long enough, and what is the latest moment of all then.
+    settles: Moment,
+    latest: Moment,
     /// When the client will have been slow, if it does not come back for more.
     slow_from: Moment,
     /// Whether it was: then a whole answer that came too late is not the backend's fault.
@@ -165,6 +176,9 @@ impl<U: Upload> Flow<U> {
         patience: Patience,
     ) -> Flow<U> {
         record.answered(head.status);
+        if let Some(call) = record.call() {
+            call.look(&head.lines);
+        }
         let switched = head.framing == Framing::Tunnel;
         let mut flow = Flow {
             line: Some(line),
@@ -173,6 +187,9 @@ impl<U: Upload> Flow<U> {
             sending,
             upload,
             record,
+            reset: None,
+            settles: Moment::NEVER,
+            latest: patience.latest,
             patience,
             slow_from: Moment::NEVER,
             slow: false,
@@ -183,7 +200,11 @@ impl<U: Upload> Flow<U> {
         } else if flow.decoder.is_done() {
             flow.finish();
         } else {
-            flow.upload.alarm().wait(patience);
+            if flow.record.is_judged() && deadline::is_open_stream(head) {
+                flow.settles = flow.upload.alarm().clock().after(SETTLED);
+                flow.patience.latest = flow.settles.min(flow.latest);
+            }
+            flow.upload.alarm().wait(flow.patience);
         }
         flow
     }
@@ -203,7 +224,28 @@ impl<U: Upload> Flow<U> {
         (self.record.track(), self.record.reason())
     }
 
+    /// The next part, noted where it matters. A client of gRPC is told in trailers why its answer broke off, which is
+    /// more than a reset could say.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Failure>> {
+        let step = self.poll_step(cx);
+        if let (Some(call), Poll::Ready(piece)) = (self.record.call(), &step) {
+            match piece {
+                Ok(Piece::Data(_)) => call.begun(),
+                Ok(Piece::End(_)) => {}
+                Err(failure) => {
+                    let code = self.reset.map_or(Code::of(*failure), Code::of_reset);
+                    let trailers = grpc::trailers(code, *failure);
+                    return Poll::Ready(Ok(Piece::End(Some(trailers))));
+                }
+            }
+        }
+        step
+    }
+
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Failure>> {
+        if self.upload.alarm().clock().has_come(self.settles) {
+            self.settle();
+        }
         if let Err(failure) = self.send(cx) {
             return Poll::Ready(Err(self.fail(failure)));
         }
@@ -229,6 +271,7 @@ impl<U: Upload> Flow<U> {
                     return Poll::Ready(Ok(Piece::Data(data)));
                 }
                 Ok(Step::End(trailers)) => {
+                    self.look(trailers.as_ref());
                     self.finish();
                     return Poll::Ready(Ok(Piece::End(trailers)));
                 }
@@ -252,6 +295,14 @@ impl<U: Upload> Flow<U> {
         }
     }
 
+    /// Good for the evidence; it goes on.
+    fn settle(&mut self) {
+        self.settles = Moment::NEVER;
+        self.patience.latest = self.latest;
+        self.record.settle();
+        self.upload.alarm().wait(self.patience);
+    }
+
     /// What a shared connection gave.
     fn shared(
         &mut self,
@@ -261,9 +312,16 @@ impl<U: Upload> Flow<U> {
         match &step {
             Poll::Pending => return self.pending(cx),
             Poll::Ready(Err(failure)) => {
+                self.reset = match &self.line {
+                    Some(Line::Shared(call)) => call.reason(),
+                    _ => None,
+                };
                 self.fail(*failure);
             }
-            Poll::Ready(Ok(Piece::End(_))) => self.finish(),
+            Poll::Ready(Ok(Piece::End(trailers))) => {
+                self.look(trailers.as_ref());
+                self.finish();
+            }
             Poll::Ready(Ok(Piece::Data(data))) => {
                 self.record.sent(data.len());
                 self.upload.alarm().wait(self.patience);
@@ -305,6 +363,13 @@ impl<U: Upload> Flow<U> {
             return Poll::Ready(Err(self.fail(Failure::Cancelled)));
         }
         Poll::Pending
+    }
+
+    /// The status of a call of gRPC stands in the trailers.
+    fn look(&mut self, trailers: Option<&Lines>) {
+        if let (Some(call), Some(trailers)) = (self.record.call(), trailers) {
+            call.look(trailers);
+        }
     }
 
     /// All of the answer is there: the backend's connection is free for the next request.

@@ -20,6 +20,10 @@ pub enum Name {
     ContentLength,
     /// `host`.
     Host,
+    /// `content-type`: tells calls of gRPC.
+    ContentType,
+    /// `grpc-status`.
+    GrpcStatus,
     /// `expect`.
     Expect,
     /// `cookie`.
@@ -62,6 +66,8 @@ impl Name {
             10 if is(name, b"connection") => Name::Connection,
             10 if is(name, b"keep-alive") => Name::Hop,
             11 if is(name, b"traceparent") => Name::Trace,
+            11 if is(name, b"grpc-status") => Name::GrpcStatus,
+            12 if is(name, b"content-type") => Name::ContentType,
             12 if is(name, b"x-request-id") => Name::RequestId,
             13 if is(name, b"x-serin-debug") => Name::Debug,
             14 if is(name, b"content-length") => Name::ContentLength,

@@ -58,6 +58,8 @@ pub struct Request {
     pub expects: bool,
     /// Whether the client asks to go on in another protocol.
     pub upgrades: bool,
+    /// Whether it is a call of gRPC.
+    pub is_grpc: bool,
     method_text: (u16, u16),
     target: (u16, u16),
     host: (u16, u16),
@@ -154,6 +156,7 @@ impl Request {
             framing: parts.framing,
             expects: lines.has(Name::Expect) && parts.framing != Framing::Empty,
             upgrades: lines.has(Name::Upgrade) && upgrades(&lines, parts.protocol, parts.framing),
+            is_grpc: parts.protocol == Protocol::Http2 && crate::grpc::is(&lines),
             keep_alive,
             lines,
             method_text: parts.method,
