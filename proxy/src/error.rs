@@ -165,7 +165,7 @@ impl Failure {
 
     /// Whether the endpoint cannot be reached at all.
     pub const fn is_unreachable(self) -> bool {
-        matches!(self, Failure::Refused | Failure::ConnectTimeout)
+        matches!(self, Failure::Refused | Failure::ConnectTimeout | Failure::Tls)
     }
 
     /// Whether the backend has certainly not begun with the request, and it can be sent elsewhere as a whole.
