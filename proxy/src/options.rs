@@ -20,7 +20,7 @@ use std::{
 pub struct Options {
     /// The watched file.
     pub file: PathBuf,
-    /// Instead of a file: its text. Nothing is read or watched; [`Running::reload`] changes it.
+    /// Instead of a file: its text. Nothing is read or watched; [`crate::Running::reload`] changes it.
     pub text: Option<String>,
     /// Instead of a file: a Service of a cluster, watched.
     pub cluster: Option<Cluster>,
