@@ -161,10 +161,13 @@ async fn visit(shared: Arc<Shared>, kind: Kind, streams: usize, pause: Duration,
     while !shared.stop.load(Ordering::Relaxed) {
         ticks.tick().await;
         let begun = Instant::now();
-        let outcome = match ready(&shared, kind, &mut sender).await {
-            Ok(sender) => ask(sender, &shared, streams).await,
-            Err(e) => vec![Err(format!("cannot connect: {e}"))],
-        };
+        let mut outcome = again(&shared, kind, &mut sender, streams).await;
+        let unsent = outcome.iter().filter(|o| **o == Err(Lost::Unsent)).count();
+        if unsent > 0 {
+            outcome.retain(|o| *o != Err(Lost::Unsent));
+            sender = None;
+            outcome.extend(again(&shared, kind, &mut sender, unsent).await);
+        }
         let mut tally = shared.tally.lock().unwrap();
         for one in outcome {
             tally.sent += 1;
@@ -174,7 +177,7 @@ async fn visit(shared: Arc<Shared>, kind: Kind, streams: usize, pause: Duration,
                     tally.took.push(begun.elapsed());
                 }
                 Err(why) => {
-                    tally.failures.push(format!("{kind:?}: {why}"));
+                    tally.failures.push(format!("{kind:?}: {why:?}"));
                     sender = None;
                 }
             }
@@ -182,10 +185,32 @@ async fn visit(shared: Arc<Shared>, kind: Kind, streams: usize, pause: Duration,
     }
 }
 
+/// Why a request has no good answer.
+#[derive(Debug, PartialEq)]
+enum Lost {
+    /// The connection ended after it was found ready and before a byte of the request was written: the client still has
+    /// the request and sends it on a new connection, as every pool of connections does. Once only.
+    Unsent,
+    Failed(String),
+}
+
 #[derive(Clone)]
 enum Sender {
     H1(Arc<tokio::sync::Mutex<conn::http1::SendRequest<Empty<Bytes>>>>),
     H2(conn::http2::SendRequest<Empty<Bytes>>),
+}
+
+/// So many requests at once, on the connection that there is or on a new one.
+async fn again(
+    shared: &Shared,
+    kind: Kind,
+    sender: &mut Option<Sender>,
+    streams: usize,
+) -> Vec<Result<(), Lost>> {
+    match ready(shared, kind, sender).await {
+        Ok(sender) => ask(sender, shared, streams).await,
+        Err(e) => vec![Err(Lost::Failed(format!("cannot connect: {e}")))],
+    }
 }
 
 /// The connection, if it can take another request; else a new one, as every client makes.
@@ -249,34 +274,42 @@ async fn handshake(
     Ok(Sender::H1(Arc::new(tokio::sync::Mutex::new(sender))))
 }
 
-async fn ask(sender: &Sender, shared: &Shared, streams: usize) -> Vec<Result<(), String>> {
+async fn ask(sender: &Sender, shared: &Shared, streams: usize) -> Vec<Result<(), Lost>> {
     let all = (0..streams).map(|_| async {
         match time::timeout(PATIENCE, one(sender.clone(), shared.trust.name)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err("no answer in time".to_owned()),
+            Err(_) => Err(Lost::Failed("no answer in time".to_owned())),
         }
     });
     futures_util::future::join_all(all).await
 }
 
-async fn one(sender: Sender, host: &str) -> Result<(), String> {
-    let wrong = |e: hyper::Error| format!("{e:?}");
+async fn one(sender: Sender, host: &str) -> Result<(), Lost> {
     let answer: Response<Incoming> = match sender {
         Sender::H1(s) => {
             let request = Request::get("/").header("host", host).body(Empty::new()).unwrap();
-            s.lock().await.send_request(request).await.map_err(wrong)?
+            s.lock().await.try_send_request(request).await.map_err(lost)?
         }
         Sender::H2(mut s) => {
             let request = Request::get(format!("http://{host}/"))
                 .body(Empty::new())
                 .unwrap();
-            s.send_request(request).await.map_err(wrong)?
+            s.try_send_request(request).await.map_err(lost)?
         }
     };
     let status = answer.status();
-    let body = answer.into_body().collect().await.map_err(wrong)?.to_bytes();
+    let body = answer.into_body().collect().await;
+    let body = body.map_err(|e| Lost::Failed(format!("{e:?}")))?.to_bytes();
     if status != 200 || !body.starts_with(b"version: ") {
-        return Err(format!("{status}: {}", String::from_utf8_lossy(&body)));
+        let text = String::from_utf8_lossy(&body);
+        return Err(Lost::Failed(format!("{status}: {text}")));
     }
     Ok(())
+}
+
+fn lost<T>(mut e: conn::TrySendError<T>) -> Lost {
+    match e.take_message() {
+        Some(_) => Lost::Unsent,
+        None => Lost::Failed(format!("{:?}", e.into_error())),
+    }
 }
