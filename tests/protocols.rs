@@ -73,7 +73,11 @@ impl Python {
 
     /// A server, and its port.
     fn server(script: &str) -> (Python, u16) {
-        let mut server = Python::start(script, &[]);
+        Python::server_with(script, &[])
+    }
+
+    fn server_with(script: &str, args: &[&str]) -> (Python, u16) {
+        let mut server = Python::start(script, args);
         let port = server.line().expect("a port").trim().parse().unwrap();
         (server, port)
     }
@@ -110,20 +114,47 @@ impl Drop for Python {
     }
 }
 
-/// `serin proxy` before one service.
+/// A certificate for this machine that signs itself, and its key.
+struct Certificate(Scratch);
+
+impl Certificate {
+    fn new() -> Certificate {
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        let scratch = Scratch::new();
+        scratch.replace("tls.crt", &made.cert.pem());
+        scratch.replace("tls.key", &made.signing_key.serialize_pem());
+        Certificate(scratch)
+    }
+
+    fn cert(&self) -> String {
+        self.0.path("tls.crt").display().to_string()
+    }
+
+    fn key(&self) -> String {
+        self.0.path("tls.key").display().to_string()
+    }
+}
+
+/// `serin proxy` before one service, with and without TLS.
 struct Front {
     process: Process,
     scratch: Scratch,
-    ports: [u16; 3],
-    protocol: &'static str,
+    ports: [u16; 4],
+    /// What is said of both tracks beside their endpoints.
+    speaks: String,
     tracks: [u16; 2],
-    more: &'static str,
+    certificate: Certificate,
 }
 
 impl Front {
-    fn start(protocol: &'static str, tracks: [u16; 2], more: &'static str) -> Front {
-        let (scratch, ports) = (Scratch::new(), free_ports());
-        scratch.replace("serin.toml", &text(ports, protocol, tracks, 0, more));
+    fn start(protocol: &str, tracks: [u16; 2]) -> Front {
+        Front::speaking(format!("protocol = \"{protocol}\""), tracks)
+    }
+
+    fn speaking(speaks: String, tracks: [u16; 2]) -> Front {
+        let (scratch, ports, certificate) = (Scratch::new(), free_ports(), Certificate::new());
+        scratch.replace("serin.toml", &text(ports, &certificate, &speaks, tracks, 0));
         let process = Process::start(
             Command::new(SERIN)
                 .args(["proxy", "-f"])
@@ -133,9 +164,9 @@ impl Front {
             process,
             scratch,
             ports,
-            protocol,
+            speaks,
             tracks,
-            more,
+            certificate,
         };
         until("the proxy is ready", Duration::from_secs(10), || {
             get(loopback(front.ports[1]), "/readyz").filter(|a| a.status == 200)
@@ -147,9 +178,14 @@ impl Front {
         format!("127.0.0.1:{}", self.ports[0])
     }
 
+    /// Where it speaks TLS, and the file of the certificate to be trusted.
+    fn secure(&self) -> [String; 2] {
+        [format!("127.0.0.1:{}", self.ports[3]), self.certificate.cert()]
+    }
+
     /// Changes the weight, and waits until it is in force.
     fn weigh(&self, weight: u32) {
-        let next = text(self.ports, self.protocol, self.tracks, weight, self.more);
+        let next = text(self.ports, &self.certificate, &self.speaks, self.tracks, weight);
         self.scratch.replace("serin.toml", &next);
         until("the weight is in force", Duration::from_secs(10), || {
             let page = get(loopback(self.ports[1]), "/metrics")?.body;
@@ -170,46 +206,51 @@ impl Front {
     }
 }
 
-fn text(ports: [u16; 3], protocol: &str, tracks: [u16; 2], weight: u32, more: &str) -> String {
-    let [listen, signals, admin] = ports;
+fn text(ports: [u16; 4], certificate: &Certificate, speaks: &str, tracks: [u16; 2], weight: u32) -> String {
+    let [listen, signals, admin, tls] = ports;
     let [stable, canary] = tracks;
+    let (cert, key) = (certificate.cert(), certificate.key());
     format!(
         "[proxy]\nlisten = \"127.0.0.1:{listen}\"\nsignals = \"127.0.0.1:{signals}\"\nadmin = \"127.0.0.1:{admin}\"\n\
-         workers = 2\ndrainGrace = \"100ms\"\ndrainDeadline = \"2s\"\n{more}\n\
+         workers = 2\ndrainGrace = \"100ms\"\ndrainDeadline = \"2s\"\n\
+         [proxy.tls]\nlisten = \"127.0.0.1:{tls}\"\ncertificates = [{{ cert = \"{cert}\", key = \"{key}\" }}]\n\
          [[service]]\nname = \"echo\"\n\
-         stable = {{ protocol = \"{protocol}\", endpoints = [\"127.0.0.1:{stable}\"] }}\n\
-         canary = {{ protocol = \"{protocol}\", endpoints = [\"127.0.0.1:{canary}\"] }}\n\
+         stable = {{ {speaks}, endpoints = [\"127.0.0.1:{stable}\"] }}\n\
+         canary = {{ {speaks}, endpoints = [\"127.0.0.1:{canary}\"] }}\n\
          [service.annotations]\n\"serin.dev/canary-weight\" = \"{weight}\"\n"
     )
 }
 
-#[test]
-fn grpc_is_the_same_directly_and_through_the_proxy() {
-    let (_server, port) = Python::server("grpc_server.py");
-    let front = Front::start("h2c", [port, port], "");
-    let direct = Python::start("grpc_client.py", &[&format!("127.0.0.1:{port}")]).all();
-    let through = Python::start("grpc_client.py", &[&front.address()]).all();
-    assert!(direct.len() >= 16, "{direct:?}");
-    for (name, told) in &direct {
+/// How often each status is at least told by all cases. Cancelled three times by the client; its deadline, kept by
+/// whoever is first, is no cancellation.
+const STATUSES: [(u16, u64); 8] = [
+    (0, 300),
+    (1, 3),
+    (2, 1),
+    (4, 2),
+    (12, 2),
+    (13, 1),
+    (14, 1),
+    (15, 2),
+];
+
+/// All cases through a proxy at `to` (an address, and the file of a certificate if it speaks TLS): the same as `direct`,
+/// what was told in trailers is counted, and what speaks of the server is charged.
+fn grpc_is_the_same(direct: &BTreeMap<String, Vec<String>>, front: &Front, to: &[String]) {
+    let args: Vec<&str> = match to {
+        [address, trust] => vec![address, "all", trust],
+        _ => to.iter().map(String::as_str).collect(),
+    };
+    let through = Python::start("grpc_client.py", &args).all();
+    for (name, told) in direct {
         assert!(!told[0].contains("Error: "), "{name} directly: {told:?}");
-        assert_eq!(through.get(name), Some(told), "{name}");
+        assert_eq!(through.get(name), Some(told), "{name} through {to:?}");
     }
     assert_eq!(direct.len(), through.len());
-    // What was told in trailers is counted, and what speaks of the server is charged.
     until("all calls have ended", Duration::from_secs(5), || {
         (front.metric(&["serin_inflight", "stable"]) == 0).then_some(())
     });
-    // Cancelled twice by the client; its deadline, kept by whoever is first, is no cancellation.
-    for (status, least) in [
-        (0, 300),
-        (1, 3),
-        (2, 1),
-        (4, 2),
-        (12, 2),
-        (13, 1),
-        (14, 1),
-        (15, 2),
-    ] {
+    for (status, least) in STATUSES {
         let label = format!("grpc_status=\"{status}\"");
         let n = front.metric(&["serin_grpc_requests_total", "stable", "true", &label]);
         assert!(n >= least, "{n} calls with status {status}");
@@ -222,9 +263,33 @@ fn grpc_is_the_same_directly_and_through_the_proxy() {
 }
 
 #[test]
+fn grpc_is_the_same_directly_and_through_the_proxy_with_and_without_tls_on_either_side() {
+    let (_server, port) = Python::server("grpc_server.py");
+    let direct = Python::start("grpc_client.py", &[&format!("127.0.0.1:{port}")]).all();
+    assert!(direct.len() >= 16, "{direct:?}");
+    let plain = Front::start("h2c", [port, port]);
+    grpc_is_the_same(&direct, &plain, &[plain.address()]);
+    let secure = Front::start("h2c", [port, port]);
+    grpc_is_the_same(&direct, &secure, &secure.secure());
+
+    let own = Certificate::new();
+    let (_server, port) = Python::server_with("grpc_server.py", &[&own.cert(), &own.key()]);
+    let speaks = format!("protocol = \"https\", tls = {{ ca = \"{}\" }}", own.cert());
+    for both in [false, true] {
+        let front = Front::speaking(speaks.clone(), [port, port]);
+        let to = if both {
+            front.secure().to_vec()
+        } else {
+            vec![front.address()]
+        };
+        grpc_is_the_same(&direct, &front, &to);
+    }
+}
+
+#[test]
 fn a_call_that_finds_no_server_is_told_so_in_words_of_grpc() {
     let [dead] = free_ports();
-    let front = Front::start("h2c", [dead, dead], "");
+    let front = Front::start("h2c", [dead, dead]);
     let told = Python::start("grpc_client.py", &[&front.address(), "fail"]).all();
     let told = &told["fail"][0];
     assert!(told.contains("\"code\": \"UNAVAILABLE\""), "{told}");
@@ -243,7 +308,7 @@ fn a_call_that_finds_no_server_is_told_so_in_words_of_grpc() {
 #[test]
 fn a_server_that_dies_ends_its_calls_as_unavailable() {
     let (mut server, port) = Python::server("grpc_server.py");
-    let front = Front::start("h2c", [port, port], "");
+    let front = Front::start("h2c", [port, port]);
     let mut client = Python::start("grpc_client.py", &[&front.address(), "hang"]);
     until("the call is under way", Duration::from_secs(10), || {
         (front.metric(&["serin_inflight", "stable"]) == 1).then_some(())
@@ -261,7 +326,7 @@ fn a_server_that_dies_ends_its_calls_as_unavailable() {
 fn a_change_of_weight_ends_no_stream_of_grpc() {
     let (_stable, s) = Python::server("grpc_server.py");
     let (_canary, c) = Python::server("grpc_server.py");
-    let front = Front::start("h2c", [s, c], "");
+    let front = Front::start("h2c", [s, c]);
     let client = Python::start("grpc_client.py", &[&front.address(), "hold"]);
     for weight in [100, 0, 50, 100, 10] {
         front.weigh(weight);
@@ -280,7 +345,7 @@ fn a_change_of_weight_ends_no_stream_of_grpc() {
 #[test]
 fn websocket_is_the_same_directly_and_through_the_proxy() {
     let (_server, port) = Python::server("websocket_server.py");
-    let front = Front::start("http", [port, port], "");
+    let front = Front::start("http", [port, port]);
     let cases = |address: &str| {
         Python::start("websocket_client.py", &[&format!("ws://{address}/chat"), "cases"]).all()
     };
@@ -295,7 +360,7 @@ fn websocket_is_the_same_directly_and_through_the_proxy() {
 fn websockets_outlive_a_change_of_weight_and_end_with_the_drain() {
     let (_stable, s) = Python::server("websocket_server.py");
     let (_canary, c) = Python::server("websocket_server.py");
-    let mut front = Front::start("http", [s, c], "");
+    let mut front = Front::start("http", [s, c]);
     front.weigh(50);
     let mut client = Python::start(
         "websocket_client.py",

@@ -1,4 +1,5 @@
-"""A gRPC server whose messages are plain octets. Prints its port, then serves until its input ends."""
+"""A gRPC server whose messages are plain octets. Prints its port, then serves until its input ends. Arguments: none, or
+the files of a certificate and its key, for TLS."""
 
 import sys
 import threading
@@ -82,7 +83,11 @@ class Echo(grpc.GenericRpcHandler):
 
 
 server = grpc.server(futures.ThreadPoolExecutor(64), handlers=[Echo()], options=LARGE)
-port = server.add_insecure_port("127.0.0.1:0")
+if len(sys.argv) > 1:
+    cert, key = (open(path, "rb").read() for path in sys.argv[1:3])
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, cert)]))
+else:
+    port = server.add_insecure_port("127.0.0.1:0")
 server.start()
 print(port, flush=True)
 sys.stdin.read()
