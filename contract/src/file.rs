@@ -3,6 +3,7 @@
 //! Only the shape stands here. The proxy reads and watches the file; the controller gets its part through the binary.
 
 mod access_log;
+mod dns;
 mod limits;
 mod resilience;
 mod tls;
@@ -10,6 +11,7 @@ mod tracing;
 
 pub use self::{
     access_log::{AccessLogEntry, LogFormat},
+    dns::DnsEntry,
     limits::LimitsEntry,
     resilience::{HealthCheckEntry, ResilienceEntry},
     tls::{CertificateEntry, ClientAuth, ProxyProtocol, TlsEntry, TlsVersion},
@@ -72,6 +74,8 @@ pub struct ProxyEntry {
     pub tls: TlsEntry,
     /// What one client may ask for, and what all of them together.
     pub limits: LimitsEntry,
+    /// How endpoints that are host names are looked up.
+    pub dns: DnsEntry,
     /// The log of requests.
     pub access_log: AccessLogEntry,
     /// Export of spans.
@@ -97,6 +101,7 @@ impl Default for ProxyEntry {
             trusted_proxies: Vec::new(),
             tls: TlsEntry::default(),
             limits: LimitsEntry::default(),
+            dns: DnsEntry::default(),
             access_log: AccessLogEntry::default(),
             tracing: TracingEntry::default(),
         }

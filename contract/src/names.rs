@@ -157,6 +157,10 @@ pub const METRIC_SPANS_DROPPED: &str = "serin_spans_dropped_total";
 pub const METRIC_CERTIFICATE_EXPIRY: &str = "serin_tls_certificate_expiry_seconds";
 /// Counter of TLS handshakes of clients.
 pub const METRIC_HANDSHAKES: &str = "serin_tls_handshakes_total";
+/// Counter of lookups of endpoints' host names.
+pub const METRIC_DNS_LOOKUPS: &str = "serin_dns_lookups_total";
+/// Gauge: host names of endpoints whose last lookup failed.
+pub const METRIC_DNS_STALE: &str = "serin_dns_stale_names";
 /// Gauge that is 1 for the controller that leads.
 pub const METRIC_LEADER: &str = "serin_controller_leader";
 /// Gauge of Rollouts by phase.

@@ -1,8 +1,10 @@
 //! Listeners and limits: from the words of the file to sockets and durations, with every fault at once.
 
+mod dns;
 mod telemetry;
 mod tls;
 
+pub use dns::{Dns, PORT as DNS_PORT};
 pub use telemetry::{Log, LogTarget, Tracing};
 
 use crate::wire::{MAX_HEAD, MAX_LINES};
@@ -53,6 +55,8 @@ pub struct Settings {
     pub proxy_protocol: ProxyProtocol,
     /// What clients may ask for.
     pub limits: LimitsEntry,
+    /// How host names are looked up.
+    pub dns: Dns,
     /// The log of requests, if there is one.
     pub access_log: Option<Log>,
     /// Export of spans, if there is one.
@@ -80,6 +84,7 @@ impl Settings {
         }
         limits(entry, &mut faults);
         proxies(entry, &mut faults);
+        Dns::from_entry(&entry.dns, &mut faults);
         Log::from_entry(&entry.access_log, &mut faults);
         Tracing::from_entry(&entry.tracing, &mut faults);
         match (listen, signals, admin) {
@@ -118,6 +123,7 @@ impl Settings {
             proxy_protocol: entry.proxy_protocol,
             limits: entry.limits.clone(),
             // Their faults were collected before.
+            dns: Dns::from_entry(&entry.dns, &mut Vec::new()),
             access_log: Log::from_entry(&entry.access_log, &mut Vec::new()),
             tracing: Tracing::from_entry(&entry.tracing, &mut Vec::new()),
         }

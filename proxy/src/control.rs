@@ -1,6 +1,8 @@
 //! The one place that changes the table: by the file, by admin calls, by new addresses of a name.
 
 use crate::{
+    addresses::Addresses,
+    dns::{self, Missing},
     shared::Shared,
     source::{
         file::{self, Loaded},
@@ -20,20 +22,17 @@ use contract::{
     names::{self, Track},
     routes,
 };
+use futures_util::future::join_all;
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
 };
-use tokio::{net::lookup_host, time::timeout};
+use tokio::time::timeout;
 
-/// Time to find the addresses of a name.
+/// For so long a new table waits for the addresses of its names.
 const LOOKUP: Duration = Duration::from_secs(1);
-
-/// Addresses by `name:port`.
-type Addresses = BTreeMap<String, Vec<SocketAddr>>;
 
 /// The state behind the table.
 #[derive(Debug)]
@@ -106,7 +105,7 @@ impl Control {
                 file: loaded.file,
                 text: loaded.text,
                 overlay,
-                addresses: Addresses::new(),
+                addresses: Addresses::default(),
             }),
         }
     }
@@ -117,7 +116,7 @@ impl Control {
             file: File::default(),
             text: String::new(),
             overlay: Overlay::default(),
-            addresses: Addresses::new(),
+            addresses: Addresses::default(),
         };
         Control {
             shared,
@@ -196,13 +195,13 @@ impl Control {
         entry: &contract::file::ServiceEntry,
         addresses: &Addresses,
     ) -> Result<Route, Vec<Fault>> {
-        let endpoints = Track::BOTH.map(|t| resolved(&source.backends(t).endpoints, addresses));
+        let endpoints = Track::BOTH.map(|t| addresses.of(&source.backends(t).endpoints));
         let transport = |track: Track| {
             let (key, backends) = (
                 format!("service[{number}].{}", track.name()),
                 source.backends(track),
             );
-            let names = named(&backends.endpoints, addresses);
+            let names = addresses.names(&backends.endpoints);
             Transport::new(&key, backends, &source.hosts, names, &self.shared.keys.backends)
         };
         let transports = [transport(Track::Stable)?, transport(Track::Canary)?];
@@ -257,7 +256,7 @@ impl Control {
             return Ok(false);
         }
         let loaded = file::parse(text, &self.prefix)?;
-        self.resolve(&loaded.file, false).await;
+        self.resolve(&loaded.file).await;
         let mut state = self.lock();
         if loaded.file.proxy != state.file.proxy {
             tracing::warn!("the [proxy] section has changed; that needs a restart");
@@ -265,6 +264,8 @@ impl Control {
         let overlay = state.overlay.after(&state.file, &loaded.file, &self.prefix);
         self.apply(&loaded.file, &overlay, &state.addresses)?;
         (state.file, state.text) = (loaded.file, loaded.text);
+        let State { file, addresses, .. } = &mut *state;
+        addresses.keep(&file::names(file).collect::<Vec<_>>());
         self.keep(&mut state, overlay);
         Ok(true)
     }
@@ -344,53 +345,62 @@ impl Control {
         self.shared.table().routes.iter().map(|r| told(r)).collect()
     }
 
-    /// Looks names up: all of them, or only the ones that are not known yet. True when an address has changed.
-    pub async fn resolve(&self, file: &File, all: bool) -> bool {
-        let wanted: Vec<String> = {
-            let state = self.lock();
-            let known = |n: &&str| !all && state.addresses.contains_key(*n);
-            file::names(file)
-                .filter(|n| !known(n))
-                .map(str::to_owned)
-                .collect()
+    /// Looks up the names that are not known yet, all at once, and not for long. True when there were any.
+    async fn resolve(&self, file: &File) -> bool {
+        let unknown = {
+            let addresses = &mut self.lock().addresses;
+            let unknown: Vec<_> = file::names(file).filter(|n| !addresses.has(n)).collect();
+            addresses.due(unknown.into_iter(), Instant::now())
         };
-        let mut changed = false;
-        for name in wanted {
-            let found = lookup(&name).await;
-            changed |= self.note(name, found);
+        let each = unknown.iter().map(|name| async move {
+            let result = timeout(LOOKUP, self.ask(name)).await;
+            self.note(name, result.unwrap_or(Err(Missing::Silence)));
+        });
+        !join_all(each).await.is_empty()
+    }
+
+    /// Looks up all names of the file, before the first request.
+    pub async fn settle(&self) {
+        let file = self.lock().file.clone();
+        if self.resolve(&file).await {
+            self.publish();
         }
+    }
+
+    /// The names that are to be looked up now, and whether there are any at all.
+    pub fn due(&self) -> (Vec<String>, bool) {
+        let State { file, addresses, .. } = &mut *self.lock();
+        let due = addresses.due(file::names(file), Instant::now());
+        (due, file::names(file).next().is_some())
+    }
+
+    /// Looks a name up that is due, and publishes when its addresses have changed.
+    pub async fn look_up(&self, name: &str) {
+        if self.note(name, self.ask(name).await) {
+            self.publish();
+        }
+    }
+
+    async fn ask(&self, name: &str) -> Result<dns::Found, Missing> {
+        let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
+        dns::lookup(&self.shared.settings.dns, host).await
+    }
+
+    /// Takes the end of a lookup. True when an address has changed.
+    fn note(&self, name: &str, result: Result<dns::Found, Missing>) -> bool {
+        let lookups = &self.shared.lookups;
+        lookups.count(result.is_ok());
+        let mut state = self.lock();
+        let changed = state.addresses.take(name, result, Instant::now());
+        lookups.stale.store(state.addresses.stale() as u64, Relaxed);
         changed
     }
 
-    /// Takes the addresses of a name. A failed lookup keeps the ones that are known.
-    fn note(&self, name: String, found: Option<Vec<SocketAddr>>) -> bool {
-        let mut state = self.lock();
-        match found {
-            Some(found) if state.addresses.get(&name) != Some(&found) => {
-                state.addresses.insert(name, found);
-                true
-            }
-            Some(_) => false,
-            None => {
-                let known = state.addresses.contains_key(&name);
-                tracing::warn!(
-                    endpoint = name,
-                    known,
-                    "the name cannot be resolved; check its spelling and the resolver"
-                );
-                false
-            }
-        }
-    }
-
-    /// Looks all names up again, and publishes when an address has changed.
-    pub async fn refresh(&self) {
-        let file = self.lock().file.clone();
-        if self.resolve(&file, true).await {
-            let state = self.lock();
-            if let Err(faults) = self.apply(&state.file, &state.overlay, &state.addresses) {
-                tracing::error!("{}", routes::report("addresses", &faults));
-            }
+    /// Puts what is known now in force.
+    fn publish(&self) {
+        let state = self.lock();
+        if let Err(faults) = self.apply(&state.file, &state.overlay, &state.addresses) {
+            tracing::error!("{}", routes::report("addresses", &faults));
         }
     }
 
@@ -458,45 +468,4 @@ fn told(route: &Route) -> ServiceState {
         annotations: Annotations::clone(&route.source.annotations),
         hash: route.hash.clone(),
     }
-}
-
-async fn lookup(name: &str) -> Option<Vec<SocketAddr>> {
-    let found = timeout(LOOKUP, lookup_host(name)).await.ok()?.ok()?;
-    let mut found: Vec<_> = found.collect();
-    // Each address counts as an endpoint, so a name of both families would be twice itself, and its IPv6 half is often
-    // not served: the canary would be charged for that.
-    if found.iter().any(SocketAddr::is_ipv4) {
-        found.retain(SocketAddr::is_ipv4);
-    }
-    // Resolvers turn the order round; the order means nothing to us.
-    found.sort_unstable();
-    found.dedup();
-    (!found.is_empty()).then_some(found)
-}
-
-/// The host names under which addresses were found.
-fn named(endpoints: &[String], addresses: &Addresses) -> BTreeMap<IpAddr, String> {
-    let mut names = BTreeMap::new();
-    for endpoint in endpoints {
-        let (Some(found), Some((host, _))) = (addresses.get(endpoint), endpoint.rsplit_once(':')) else {
-            continue;
-        };
-        for address in found {
-            names.entry(address.ip()).or_insert_with(|| host.to_owned());
-        }
-    }
-    names
-}
-
-fn resolved(endpoints: &[String], addresses: &Addresses) -> Vec<SocketAddr> {
-    let mut all = Vec::with_capacity(endpoints.len());
-    for endpoint in endpoints {
-        match endpoint.parse() {
-            Ok(address) => all.push(address),
-            Err(_) => all.extend(addresses.get(endpoint).into_iter().flatten()),
-        }
-    }
-    all.sort_unstable();
-    all.dedup();
-    all
 }

@@ -14,10 +14,10 @@ use contract::{
     latency::{EDGES, edge_seconds},
     names::{
         METRIC_CERTIFICATE_EXPIRY, METRIC_CONFIG_REJECTED, METRIC_CONNECTIONS, METRIC_DECISIONS,
-        METRIC_DURATION, METRIC_EJECTIONS, METRIC_FAILURES, METRIC_GRPC_REQUESTS, METRIC_GUARD,
-        METRIC_HANDSHAKES, METRIC_INFLIGHT, METRIC_LOG_DROPPED, METRIC_MIRROR, METRIC_MIRROR_DURATION,
-        METRIC_REQUESTS, METRIC_RETRIES, METRIC_SPANS, METRIC_SPANS_DROPPED, METRIC_SPLIT_INFO,
-        METRIC_SPLIT_WEIGHT, Reason, Track,
+        METRIC_DNS_LOOKUPS, METRIC_DNS_STALE, METRIC_DURATION, METRIC_EJECTIONS, METRIC_FAILURES,
+        METRIC_GRPC_REQUESTS, METRIC_GUARD, METRIC_HANDSHAKES, METRIC_INFLIGHT, METRIC_LOG_DROPPED,
+        METRIC_MIRROR, METRIC_MIRROR_DURATION, METRIC_REQUESTS, METRIC_RETRIES, METRIC_SPANS,
+        METRIC_SPANS_DROPPED, METRIC_SPLIT_INFO, METRIC_SPLIT_WEIGHT, Reason, Track,
     },
 };
 use prometheus::{
@@ -150,6 +150,18 @@ fn families(shared: &Shared) -> Vec<MetricFamily> {
             "Open client connections.",
             MetricType::GAUGE,
             connections(shared),
+        ),
+        family(
+            METRIC_DNS_LOOKUPS,
+            "Lookups of endpoints' host names.",
+            MetricType::COUNTER,
+            lookups(shared),
+        ),
+        family(
+            METRIC_DNS_STALE,
+            "Host names of endpoints whose last lookup failed; their last addresses are kept.",
+            MetricType::GAUGE,
+            stale(shared),
         ),
         family(
             METRIC_LOG_DROPPED,
@@ -467,4 +479,20 @@ fn handshakes(shared: &Shared) -> Vec<Metric> {
 
 fn connections(shared: &Shared) -> Vec<Metric> {
     vec![gauge(Vec::new(), shared.connections.load(Relaxed) as f64)]
+}
+
+/// None where no endpoint is a host name.
+fn lookups(shared: &Shared) -> Vec<Metric> {
+    let lookups = &shared.lookups;
+    let results = [("found", &lookups.found), ("failed", &lookups.failed)];
+    let used = results.iter().any(|(_, n)| n.load(Relaxed) > 0);
+    let each = results.into_iter().filter(|_| used);
+    each.map(|(result, n)| counter(labels([("result", result)]), n.load(Relaxed)))
+        .collect()
+}
+
+fn stale(shared: &Shared) -> Vec<Metric> {
+    let known = !lookups(shared).is_empty();
+    let metric = || gauge(Vec::new(), shared.lookups.stale.load(Relaxed) as f64);
+    known.then(metric).into_iter().collect()
 }

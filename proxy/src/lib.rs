@@ -7,6 +7,7 @@
 //! Invariants: a request takes one table and keeps it; everything on its way belongs to one thread; every failure has
 //! a side, and only a backend's failure is charged to a track; only first attempts are evidence.
 
+pub mod addresses;
 pub mod admin;
 pub mod again;
 pub mod ask;
@@ -20,6 +21,7 @@ pub mod control;
 pub mod deadline;
 pub mod decide;
 pub mod dial;
+pub mod dns;
 pub mod door;
 pub mod entropy;
 pub mod error;

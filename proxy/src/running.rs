@@ -37,8 +37,8 @@ use std::{
 };
 use tokio::runtime::{Builder, LocalOptions};
 
-/// How often names are looked up again.
-const REFRESH: Duration = Duration::from_secs(10);
+/// How often it is looked which names are due: where there are any, and where there are none.
+const NAMES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 
 /// How often files of certificates are looked at.
 const RENEW: Duration = Duration::from_secs(1);
@@ -222,7 +222,7 @@ impl Desk {
 
     /// Begins to follow the file.
     async fn follow(&self) {
-        self.control.refresh().await;
+        self.control.settle().await;
         if self.options.text.is_none() {
             let file = self.options.file.clone();
             let watch = Watch::new(&file);
@@ -299,10 +299,16 @@ async fn renew(control: Arc<Control>) {
     }
 }
 
+/// Looks names up as they fall due; one that takes long keeps no other waiting.
 async fn refresh(control: Arc<Control>) {
     loop {
-        tokio::time::sleep(REFRESH).await;
-        control.refresh().await;
+        let (due, any) = control.due();
+        for name in due {
+            let control = Arc::clone(&control);
+            tokio::task::spawn_local(async move { control.look_up(&name).await });
+        }
+        let [often, seldom] = NAMES;
+        tokio::time::sleep(if any { often } else { seldom }).await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     config::Settings,
+    dns::Lookups,
     entropy,
     error::KINDS,
     headers,
@@ -57,6 +58,8 @@ pub struct Shared {
     pub keys: Keys,
     /// TLS handshakes of clients.
     pub handshakes: Handshakes,
+    /// Lookups of endpoints' host names.
+    pub lookups: Lookups,
     /// What is told of single requests.
     pub telemetry: Telemetry,
     /// Failures before a route was known, by kind.
@@ -83,6 +86,7 @@ impl Shared {
             local: false,
             keys: Keys::default(),
             handshakes: Handshakes::default(),
+            lookups: Lookups::default(),
             telemetry: Telemetry::default(),
             strays: from_fn(|_| AtomicU64::new(0)),
             phase: AtomicU8::new(Phase::Serving as u8),

@@ -8,6 +8,7 @@ mod bodies;
 mod change;
 mod deadlines;
 mod decide;
+mod dns;
 mod endpoints;
 mod evidence;
 mod failures;

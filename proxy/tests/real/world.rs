@@ -174,7 +174,15 @@ impl Backend {
     /// Each connection is handed to `script`.
     pub fn raw(script: impl Fn(Wire) + Send + Sync + 'static) -> Backend {
         let listener = TcpListener::bind("0.0.0.0:0").unwrap();
-        let address = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
+        let port = listener.local_addr().unwrap().port();
+        Backend::on(listener, SocketAddr::from(([127, 0, 0, 1], port)), script)
+    }
+
+    fn on(
+        listener: TcpListener,
+        address: SocketAddr,
+        script: impl Fn(Wire) + Send + Sync + 'static,
+    ) -> Backend {
         let script = Arc::new(script);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -191,9 +199,45 @@ impl Backend {
 
     /// Each whole request is answered with the octets that `script` gives; an empty answer closes.
     pub fn new(script: impl Fn(&Message) -> Vec<u8> + Send + Sync + 'static) -> Backend {
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        Backend::answering(listener, SocketAddr::from(([127, 0, 0, 1], port)), script)
+    }
+
+    /// So many on one port, each at an address of its own, from 127.0.0.2 on; they say the last number of it, half a
+    /// second late for `/slow`.
+    pub fn on_one_port<const N: usize>() -> [Backend; N] {
+        let all = (0..100).find_map(|_| {
+            let first = TcpListener::bind("127.0.0.2:0").ok()?;
+            let port = first.local_addr().ok()?.port();
+            let mut all = vec![first];
+            for n in 1..N as u8 {
+                all.push(TcpListener::bind(SocketAddr::from(([127, 0, 0, 2 + n], port))).ok()?);
+            }
+            Some(all)
+        });
+        let each = all.expect("a port that is free at all addresses").into_iter();
+        let each = each.map(|listener| {
+            let address = listener.local_addr().unwrap();
+            let name = address.ip().to_string();
+            Backend::answering(listener, address, move |m| {
+                if m.start.starts_with("GET /slow ") {
+                    thread::sleep(Duration::from_millis(500));
+                }
+                ok(name.rsplit('.').next().unwrap())
+            })
+        });
+        each.collect::<Vec<_>>().try_into().ok().unwrap()
+    }
+
+    fn answering(
+        listener: TcpListener,
+        address: SocketAddr,
+        script: impl Fn(&Message) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Backend {
         let (hits, seen) = (Arc::<AtomicU64>::default(), Arc::<Mutex<Vec<Message>>>::default());
         let (h, s) = (Arc::clone(&hits), Arc::clone(&seen));
-        let mut backend = Backend::raw(move |mut wire| {
+        let mut backend = Backend::on(listener, address, move |mut wire| {
             while let Some(request) = wire.message(false) {
                 h.fetch_add(1, Ordering::SeqCst);
                 let answer = script(&request);
