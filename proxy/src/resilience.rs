@@ -138,6 +138,23 @@ impl Check<'_> {
                 "write for example /healthz",
             );
         }
+        if check.statuses().is_none() {
+            self.refuse(
+                "healthCheck.status",
+                &check.status,
+                "is no status and no range of them",
+                "write for example 200, or 200-399",
+            );
+        }
+        let service = check.grpc.as_deref().unwrap_or_default();
+        if service.len() > 127 || !service.bytes().all(|b| b.is_ascii_graphic()) {
+            self.refuse(
+                "healthCheck.grpc",
+                service,
+                "is no name of a service",
+                "write for example shop.v1.Orders, or \"\" for the whole server",
+            );
+        }
         for (key, n) in [("healthy", check.healthy), ("unhealthy", check.unhealthy)] {
             if n == 0 {
                 let key = format!("healthCheck.{key}");
@@ -182,6 +199,8 @@ mod tests {
             retry_share: 101,
             health_check: Some(HealthCheckEntry {
                 path: "no path".into(),
+                status: "ok".into(),
+                grpc: Some("a b".into()),
                 unhealthy: 0,
                 ..HealthCheckEntry::default()
             }),
@@ -195,6 +214,8 @@ mod tests {
                 "service[0].resilience.tryTimeout",
                 "service[0].resilience.retryShare",
                 "service[0].resilience.healthCheck.path",
+                "service[0].resilience.healthCheck.status",
+                "service[0].resilience.healthCheck.grpc",
                 "service[0].resilience.healthCheck.unhealthy"
             ]
         );

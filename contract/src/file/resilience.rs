@@ -1,5 +1,6 @@
 use crate::Span;
 use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
 
 /// How the endpoints of one service are chosen, limited, checked and tried again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,8 +44,14 @@ pub struct ResilienceEntry {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct HealthCheckEntry {
-    /// What is asked for by GET; 200 to 399 is well.
+    /// What is asked for by GET, over what the endpoints speak.
     pub path: String,
+    /// The statuses that are well: `200`, or a range such as `200-399`.
+    pub status: String,
+    /// Instead of a GET, grpc.health.v1 is asked about this service; empty: about the whole server. For endpoints with
+    /// `h2c` or `https`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<String>,
     /// From one question to the next.
     pub interval: Span,
     /// For the head of the answer.
@@ -79,10 +86,53 @@ impl Default for HealthCheckEntry {
     fn default() -> HealthCheckEntry {
         HealthCheckEntry {
             path: "/".into(),
+            status: "200-399".into(),
+            grpc: None,
             interval: Span::seconds(5),
             timeout: Span::seconds(1),
             healthy: 2,
             unhealthy: 3,
+        }
+    }
+}
+
+impl HealthCheckEntry {
+    /// The statuses that are well, if they are said so that they can be understood.
+    pub fn statuses(&self) -> Option<RangeInclusive<u16>> {
+        let (first, last) = self
+            .status
+            .split_once('-')
+            .unwrap_or((&self.status, &self.status));
+        let status = |s: &str| s.trim().parse().ok().filter(|s| (200..=599).contains(s));
+        let (first, last) = (status(first)?, status(last)?);
+        (first <= last).then_some(first..=last)
+    }
+
+    /// Whether a status is well.
+    pub fn expects(&self, status: u16) -> bool {
+        self.statuses().is_some_and(|s| s.contains(&status))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_one_or_a_range() {
+        let statuses = |status: &str| {
+            let status = status.to_owned();
+            HealthCheckEntry {
+                status,
+                ..HealthCheckEntry::default()
+            }
+            .statuses()
+        };
+        assert_eq!(HealthCheckEntry::default().statuses(), Some(200..=399));
+        assert_eq!(statuses("204"), Some(204..=204));
+        assert_eq!(statuses("200 - 299"), Some(200..=299));
+        for bad in ["", "-", "2xx", "100", "200-", "299-200", "200-600", "200,204"] {
+            assert_eq!(statuses(bad), None, "{bad}");
         }
     }
 }

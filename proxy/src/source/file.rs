@@ -2,7 +2,13 @@
 
 use super::overlay::Overlay;
 use crate::{config::Settings, resilience::Resilience, table};
-use contract::{Fault, fault, file::File, routes};
+use contract::{
+    Fault,
+    backends::AppProtocol,
+    fault,
+    file::{File, ServiceEntry},
+    routes,
+};
 use std::{
     fmt, fs, io,
     net::SocketAddr,
@@ -132,6 +138,7 @@ pub fn routes(file: &File, overlay: &Overlay, prefix: &str) -> Result<Vec<routes
         if let Err(more) = Resilience::new(&entry.resilience, &format!("{key}.resilience")) {
             faults.extend(more);
         }
+        faults.extend(calls(&key, entry));
         let annotations = overlay.over(&entry.name, &entry.annotations);
         let built = routes::Route::build(&key, entry, &annotations, prefix)
             .and_then(|r| table::Rules::compile(&r.canary, prefix).map(|_| r));
@@ -147,6 +154,24 @@ pub fn routes(file: &File, overlay: &Overlay, prefix: &str) -> Result<Vec<routes
         faults.extend(more);
     }
     if faults.is_empty() { Ok(good) } else { Err(faults) }
+}
+
+/// Calls of gRPC need HTTP/2.
+fn calls(key: &str, entry: &ServiceEntry) -> Option<Fault> {
+    let service = entry.resilience.health_check.as_ref()?.grpc.as_ref()?;
+    let tracks = [&entry.stable, &entry.canary].into_iter();
+    let mut used = tracks.filter(|b| !b.endpoints.is_empty());
+    let plain = used.any(|b| b.protocol == AppProtocol::Http);
+    plain.then(|| {
+        let remedy = "write protocol = \"h2c\" for the endpoints of stable and canary, or leave it out";
+        let reason = "is asked of endpoints that do not speak HTTP/2";
+        Fault::new(
+            format!("{key}.resilience.healthCheck.grpc"),
+            service,
+            reason,
+            remedy,
+        )
+    })
 }
 
 /// The host names among the endpoints of a file.
@@ -210,6 +235,10 @@ stable.endpoints = ["127.0.0.1:1"]
             (
                 "[[service]]\nname = \"a\"\n[service.rollout.judgement]\nalpha = 2.0",
                 "service[0].rollout.judgement.alpha",
+            ),
+            (
+                "[[service]]\nname = \"a\"\nstable.endpoints = [\"x:1\"]\nresilience.healthCheck.grpc = \"\"",
+                "service[0].resilience.healthCheck.grpc",
             ),
             (
                 "[[service]]\nname = \"a\"\n[[service]]\nname = \"a\"",

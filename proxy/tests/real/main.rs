@@ -13,6 +13,7 @@ mod endpoints;
 mod evidence;
 mod failures;
 mod faults;
+mod health;
 mod mirror;
 mod multiplexed;
 mod shared;

@@ -1,31 +1,22 @@
 //! Active health checks: the control thread asks each endpoint whether it is well, and all workers look at what it found.
 
-use crate::{evidence::pods::Pod, shared::Shared, table::Route, wire::response::Head};
-use bytes::{Bytes, BytesMut};
-use contract::{
-    backends::AppProtocol,
-    file::HealthCheckEntry,
-    names::{HEADER_SYNTHETIC, Track},
-};
+mod probe;
+
+use crate::{evidence::pods::Pod, shared::Shared, table::Route, transport::Transport};
+use contract::{file::HealthCheckEntry, names::Track};
+use probe::{Ill, probe};
 use std::{
     cell::Cell,
     collections::BTreeMap,
-    io,
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::{sleep, timeout},
-};
+use tokio::time::sleep;
 
 /// How often it is looked who is due.
 const LOOK: Duration = Duration::from_millis(50);
-/// Longest head of an answer.
-const MAX_HEAD: usize = 16 * 1024;
 
 /// One endpoint that is asked.
 #[derive(Debug)]
@@ -86,27 +77,23 @@ fn look(route: &Route, now: Instant, watched: &mut BTreeMap<Key, Watched>, seen:
             seen.push(key);
             if one.due <= now && !one.series.open.replace(true) {
                 one.due = now + check.interval.duration();
-                let protocol = route.source.backends(track).protocol;
+                let transport = route.transports[track.index()].clone();
                 let (pod, series) = (Arc::clone(pod), Rc::clone(&one.series));
-                tokio::task::spawn_local(ask(check.clone(), protocol, pod, series));
+                tokio::task::spawn_local(ask(check.clone(), transport, pod, series));
             }
         }
     }
 }
 
-async fn ask(check: HealthCheckEntry, protocol: AppProtocol, pod: Arc<Pod>, series: Rc<Series>) {
-    let answer = timeout(
-        check.timeout.duration(),
-        status(&check.path, protocol, pod.address),
-    )
-    .await;
-    let well = matches!(answer, Ok(Ok(200..=399)));
+async fn ask(check: HealthCheckEntry, transport: Transport, pod: Arc<Pod>, series: Rc<Series>) {
+    let found = probe(&check, &transport, pod.address).await;
     series.open.set(false);
-    series.note(well, &check, &pod);
+    series.note(found, &check, &pod);
 }
 
 impl Series {
-    fn note(&self, well: bool, check: &HealthCheckEntry, pod: &Pod) {
+    fn note(&self, found: Result<(), Ill>, check: &HealthCheckEntry, pod: &Pod) {
+        let well = found.is_ok();
         let row = if self.last.replace(well) == well {
             self.row.get().saturating_add(1)
         } else {
@@ -114,36 +101,17 @@ impl Series {
         };
         self.row.set(row);
         let needed = if well { check.healthy } else { check.unhealthy };
-        if row >= needed && pod.is_well() != well {
-            pod.set_well(well);
-            tracing::info!(endpoint = %pod.address, well, "health checks have changed their mind about the endpoint");
+        if row < needed || pod.is_well() == well {
+            return;
+        }
+        pod.set_well(well);
+        match found {
+            Ok(()) => tracing::info!(endpoint = %pod.address, "health checks find the endpoint well again"),
+            Err(why) => {
+                tracing::warn!(endpoint = %pod.address, "health checks find the endpoint unwell: {why}");
+            }
         }
     }
-}
-
-/// The status of an answer. Of an endpoint that does not speak plain HTTP/1.1 it is asked only whether it takes a
-/// connection.
-async fn status(path: &str, protocol: AppProtocol, at: SocketAddr) -> io::Result<u16> {
-    let mut stream = TcpStream::connect(at).await?;
-    if protocol != AppProtocol::Http {
-        return Ok(200);
-    }
-    let head = format!(
-        "GET {path} HTTP/1.1\r\nhost: {at}\r\nuser-agent: serin\r\n{HEADER_SYNTHETIC}: 1\r\nconnection: close\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).await?;
-    let mut read = BytesMut::new();
-    while read.len() < MAX_HEAD {
-        if stream.read_buf(&mut read).await? == 0 {
-            break;
-        }
-        match Head::parse(&Bytes::copy_from_slice(&read), false) {
-            Ok(Some((head, _))) if head.status >= 200 => return Ok(head.status),
-            Ok(_) => {}
-            Err(_) => break,
-        }
-    }
-    Err(io::ErrorKind::InvalidData.into())
 }
 
 #[cfg(test)]
@@ -170,6 +138,7 @@ mod tests {
             (true, false),
             (true, true),
         ] {
+            let answer = if answer { Ok(()) } else { Err(Ill::Silent) };
             series.note(answer, &check, &pod);
             assert_eq!(pod.is_well(), well);
         }
