@@ -169,8 +169,12 @@ impl Tls {
 
     /// Sends what can be sent at once.
     fn push(&mut self) {
-        while let Ok(n @ 1..) = self.tcp.try_write(&self.codec.out) {
-            self.codec.out.advance(n);
+        // Not even a system call when there is nothing, as after most reads.
+        while !self.codec.out.is_empty() {
+            match self.tcp.try_write(&self.codec.out) {
+                Ok(n @ 1..) => self.codec.out.advance(n),
+                _ => break,
+            }
         }
         release(&mut self.codec.out);
     }
