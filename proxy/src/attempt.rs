@@ -125,13 +125,15 @@ impl Trip<'_> {
         record: &mut Record,
         upload: &mut U,
     ) -> Result<Lease, Failure> {
-        if fresh {
-            return self.connect(busy, record, upload).await;
-        }
-        match busy.reuse() {
-            Ok(lease) => Ok(lease),
-            Err(busy) => self.connect(busy, record, upload).await,
-        }
+        let busy = match busy {
+            busy if fresh => busy,
+            busy => match busy.reuse() {
+                Ok(lease) => return Ok(lease),
+                Err(busy) => busy,
+            },
+        };
+        // A box, because few requests connect, and every request would carry the room for it.
+        Box::pin(self.connect(busy, record, upload)).await
     }
 
     /// Part of a connection that many share: one with room, or one that is being made, or else a new one. With TLS the
