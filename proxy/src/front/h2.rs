@@ -1,10 +1,12 @@
 //! HTTP/2 in front: the h2 crate speaks it; requests and answers are turned into ours. The crate alone, without a
 //! server around it: only so can a flood be answered with its reason, and a client be cut that never opens a window.
 
+mod crew;
 mod frames;
 mod words;
 
 use self::{
+    crew::Crew,
     frames::{Ledger, Watched},
     words::{response, translate},
 };
@@ -165,12 +167,15 @@ impl Talk<'_> {
     }
 
     fn begin(&self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
-        let (worker, peer) = (Rc::clone(self.worker), Rc::clone(self.peer));
-        let (seat, interims) = (Seat::take(&self.under_way), Rc::clone(&self.interims));
-        tokio::task::spawn_local(async move {
-            let _seat = seat;
-            exchange(&worker, request, respond, &peer, &interims).await;
-        });
+        let errand = Errand {
+            worker: Rc::clone(self.worker),
+            request,
+            respond,
+            peer: Rc::clone(self.peer),
+            interims: Rc::clone(&self.interims),
+            _seat: Seat::take(&self.under_way),
+        };
+        Crew::put(&CREW, errand, exchange);
     }
 
     /// Whether it is time for the end, and which.
@@ -271,15 +276,32 @@ async fn linger(mut socket: Socket, alarm: &Alarm) {
     }
 }
 
+thread_local! {
+    static CREW: Crew<Errand> = const { Crew::new() };
+}
+
+/// A request that is to be answered.
+struct Errand {
+    worker: Rc<Worker>,
+    request: http::Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    peer: Rc<Peer>,
+    interims: Interims,
+    _seat: Seat,
+}
+
 /// One request and its answer. Who resets a request ends all that was begun for it; of one that was reset before its
 /// turn came, the backend never hears.
-async fn exchange(
-    worker: &Rc<Worker>,
-    request: http::Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
-    peer: &Peer,
-    interims: &Interims,
-) {
+async fn exchange(errand: Errand) {
+    let Errand {
+        worker,
+        request,
+        mut respond,
+        peer,
+        interims,
+        _seat,
+    } = errand;
+    let (worker, peer, interims) = (&worker, &*peer, &interims);
     let (parts, body) = request.into_parts();
     let answered = {
         let mut answering = pin!(answer(worker, &parts, body, peer, interims));

@@ -9,6 +9,9 @@ use crate::error::Failure;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+/// Room for the text of most messages.
+const USUAL: usize = 512;
+
 /// Header lines laid out in one block.
 #[derive(Debug)]
 pub struct Block {
@@ -30,8 +33,8 @@ impl Block {
     /// A block of at most so many octets and lines.
     pub fn within(room: usize, lines: usize) -> Block {
         Block {
-            text: BytesMut::new(),
-            places: Places::default(),
+            text: BytesMut::with_capacity(USUAL.min(room)),
+            places: Places::with_capacity(lines.min(16)),
             count: 0,
             room: room.min(MAX_HEAD),
             lines: lines.min(MAX_LINES),
@@ -109,11 +112,9 @@ pub fn lines(headers: &HeaderMap) -> Result<Lines, Failure> {
 /// The lines whose class passes, as a map. A line that HTTP/2 cannot say is left out.
 pub fn map(lines: &Lines, passes: impl Fn(Name) -> bool) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(lines.len() + 2);
-    for (class, name, value) in lines.iter() {
-        if !passes(class) {
-            continue;
-        }
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+    for (_, name, value) in lines.shared().filter(|(class, ..)| passes(*class)) {
+        let value = HeaderValue::from_maybe_shared(value);
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), value) {
             map.append(name, value);
         }
     }

@@ -134,6 +134,15 @@ impl Lines {
         }
     }
 
+    /// As [`Lines::iter`], with values that live on by themselves.
+    pub fn shared(&self) -> impl Iterator<Item = (Name, &[u8], Bytes)> {
+        self.iter().map(|(class, name, value)| {
+            // What is empty belongs to no block.
+            let value = self.block.slice_ref(value);
+            (class, name, value)
+        })
+    }
+
     /// A stretch of the block.
     pub fn part(&self, start: u16, end: u16) -> &[u8] {
         self.block

@@ -12,8 +12,10 @@ use tokio::io::AsyncWrite;
 /// Up to here a copy is cheaper than a second vector.
 const SMALL: usize = 4096;
 /// Most spare buffers a thread keeps, and the largest that is kept.
-const SPARES: usize = 64;
+const SPARES: usize = 128;
 const SPARE_SIZE: usize = 16 * 1024;
+/// Room for most heads, so that one that is written into a new buffer does not move it as it grows.
+const USUAL: usize = 1024;
 
 thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
@@ -34,7 +36,9 @@ impl Default for Outbox {
     /// Takes a spare buffer, if there is one.
     fn default() -> Outbox {
         Outbox {
-            text: SPARE.with_borrow_mut(Vec::pop).unwrap_or_default(),
+            text: SPARE
+                .with_borrow_mut(Vec::pop)
+                .unwrap_or_else(|| Vec::with_capacity(USUAL)),
             at: 0,
             data: Bytes::new(),
             tail: &[],

@@ -95,14 +95,13 @@ pub(super) fn response<U>(mut answer: Answer<U>, to_head: bool) -> (http::Respon
             headers.append(name, value);
         }
     }
-    let told = answer
-        .lines
-        .of(Name::ContentLength)
-        .next()
-        .and_then(|v| HeaderValue::from_bytes(v).ok());
+    let told = || answer.lines.shared().find(|l| l.0 == Name::ContentLength);
+    let told = || HeaderValue::from_maybe_shared(told()?.2).ok();
     let length = match answer.framing {
-        Framing::Length(n) => Some(HeaderValue::from(n)),
-        Framing::Empty => told,
+        Framing::Length(n) => told()
+            .filter(|v| v.as_bytes().iter().all(u8::is_ascii_digit))
+            .or_else(|| Some(HeaderValue::from(n))),
+        Framing::Empty => told(),
         _ => None,
     };
     if let Some(length) = length.filter(|_| answer.status != 204) {
