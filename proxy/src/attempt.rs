@@ -11,7 +11,14 @@ use crate::{
     record::Record,
     stream::{Answer, Download, Flow},
     upstream::{Sending, Upload, Wait},
-    wire::{body::Framing, lines::items, name::Name, request::Method, response::Head},
+    websocket,
+    wire::{
+        body::Framing,
+        lines::items,
+        name::Name,
+        request::{Method, Protocol},
+        response::Head,
+    },
 };
 use contract::backends::AppProtocol;
 use http::uri::Scheme;
@@ -213,6 +220,9 @@ impl Trip<'_> {
 
     /// A backend may go on only in a protocol that the client offered (RFC 9110, 7.8).
     fn check(&self, head: Head) -> Result<Head, Failure> {
+        if self.request.upgrades && self.request.protocol == Protocol::Http2 {
+            self.check_websocket(&head)?;
+        }
         if head.framing != Framing::Tunnel {
             return Ok(head);
         }
@@ -224,6 +234,24 @@ impl Trip<'_> {
         taken
             .then_some(head)
             .ok_or(Failure::BadHead("it switches protocols unasked"))
+    }
+
+    /// The challenge was ours, so its answer is ours to read (RFC 6455, 4.1). To a client of HTTP/2 any success would say
+    /// that the tunnel is there (RFC 8441, 5): one of another kind cannot be passed on.
+    fn check_websocket(&self, head: &Head) -> Result<(), Failure> {
+        if head.framing != Framing::Tunnel {
+            return match head.status {
+                200..=299 => Err(Failure::NotSwitched),
+                _ => Ok(()),
+            };
+        }
+        let key = self.request.lines.named(websocket::KEY.as_bytes()).next();
+        let right = websocket::accept(key.unwrap_or_default());
+        let told = head.lines.named(websocket::ACCEPT.as_bytes()).next();
+        match told == Some(right.as_bytes()) {
+            true => Ok(()),
+            false => Err(Failure::BadHead("its sec-websocket-accept is wrong")),
+        }
     }
 
     /// A new connection, within its time.

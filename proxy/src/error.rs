@@ -60,10 +60,12 @@ pub enum Failure {
     ProxyProtocol(&'static str),
     /// The endpoint's TLS handshake failed: its certificate is not trusted, or it wants another one of us.
     Tls,
+    /// The endpoint answered well, but not in the protocol that was asked for, and the client would take it for that.
+    NotSwitched,
 }
 
 /// The kinds, in the order of their counters.
-pub const KINDS: [(Side, &str); 27] = [
+pub const KINDS: [(Side, &str); 28] = [
     (Side::Client, "malformed"),
     (Side::Client, "header_too_large"),
     (Side::Client, "header_timeout"),
@@ -91,6 +93,7 @@ pub const KINDS: [(Side, &str); 27] = [
     (Side::Client, "tls"),
     (Side::Client, "proxy_protocol"),
     (Side::Backend, "tls"),
+    (Side::Client, "not_switched"),
 ];
 
 impl Failure {
@@ -124,6 +127,7 @@ impl Failure {
             Failure::Handshake => 24,
             Failure::ProxyProtocol(_) => 25,
             Failure::Tls => 26,
+            Failure::NotSwitched => 27,
         }
     }
 
@@ -153,6 +157,7 @@ impl Failure {
             Failure::Overload | Failure::Shed | Failure::NoEndpoints => 503,
             Failure::Unprocessed | Failure::Saturated => 503,
             Failure::Refused | Failure::Reset | Failure::Tls | Failure::BadHead(_) => 502,
+            Failure::NotSwitched => 502,
             Failure::BodyReset | Failure::BodyTimeout | Failure::BadBody(_) => 502,
             Failure::ConnectTimeout | Failure::Timeout => 504,
         }
@@ -195,6 +200,9 @@ impl fmt::Display for Failure {
             Failure::HeaderTooLarge => "the header is longer or has more lines than may be",
             Failure::ProxyProtocol(why) => return write!(f, "the PROXY protocol header is malformed: {why}"),
             Failure::Handshake => "this port speaks TLS; use https",
+            Failure::NotSwitched => {
+                "there is no WebSocket here; the backend answers, but does not switch protocols"
+            }
             Failure::Tls => "the backend cannot be spoken to by TLS",
             Failure::HeaderTimeout => "the header did not arrive in time",
             Failure::Version => "the protocol version is not supported; use HTTP/1.1 or HTTP/2",

@@ -63,6 +63,7 @@ mod ticker;
 pub mod tls;
 pub mod transport;
 pub mod upstream;
+pub mod websocket;
 pub mod wire;
 pub mod worker;
 

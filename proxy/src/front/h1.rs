@@ -5,7 +5,7 @@
 use crate::{
     clock::Alarm,
     error::Failure,
-    front::{Peer, tunnel::Tunnel},
+    front::{Peer, linger::linger, tunnel::Tunnel},
     handle::{handle, refusal},
     headers,
     socket::{Half, Socket},
@@ -31,15 +31,12 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::io::AsyncWrite;
 
-/// How long a client may be silent, and how long it may go on sending, after a connection was given up. Until then it
-/// is read, however much comes: closing with something unread resets the connection, and an answer that still lies in
-/// the client's buffers would be lost with it.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_LONGEST: Duration = Duration::from_secs(30);
+/// How long a client that sent what is no request has to take the answer.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The reading side of a connection.
 struct Inlet<'a> {
@@ -112,7 +109,10 @@ pub async fn serve(worker: &Rc<Worker>, stream: Socket, peer: &Peer, first: Byte
         }
     };
     match next {
-        Next::Linger => inlet.linger(&mut write).await,
+        Next::Linger => {
+            inlet.rest = Bytes::new();
+            linger(&mut write, &inlet.alarm).await;
+        }
         // A reset tells the client that the answer is not whole, whatever its framing.
         Next::Break => drop(socket.borrow().tcp().set_zero_linger()),
         _ => socket.borrow_mut().farewell(),
@@ -151,7 +151,7 @@ async fn interim(write: &mut Half<'_>) -> Result<(), Failure> {
 
 /// Answers what is no request.
 async fn reject(inlet: &mut Inlet<'_>, write: &mut Half<'_>, failure: Failure) -> Next {
-    inlet.alarm.set(LINGER);
+    inlet.alarm.set(FAREWELL);
     let answer: Answer<Body<'_, '_>> = refusal(failure, true);
     let mut out = Outbox::default();
     head(&answer, None, false, out.text());
@@ -383,28 +383,6 @@ impl Inlet<'_> {
             return Poll::Ready(Ok(None));
         }
         Poll::Pending
-    }
-
-    /// Ends our side, and reads what the client still sends: closing at once would reset the connection, and the
-    /// client might never see the answer.
-    async fn linger(&mut self, write: &mut Half<'_>) {
-        self.alarm.set(LINGER);
-        self.rest = Bytes::new();
-        if tokio::io::AsyncWriteExt::shutdown(write).await.is_err() {
-            return;
-        }
-        let begun = Instant::now();
-        while begun.elapsed() < LINGER_LONGEST {
-            let more = poll_fn(|cx| match reader::poll_read(&mut self.read, cx) {
-                Poll::Ready(more) => Poll::Ready(more.map_or(0, |m| m.len())),
-                Poll::Pending if self.alarm.rings(cx) => Poll::Ready(0),
-                Poll::Pending => Poll::Pending,
-            });
-            if more.await == 0 {
-                return;
-            }
-            self.alarm.set(LINGER);
-        }
     }
 }
 

@@ -3,26 +3,26 @@
 
 mod crew;
 mod frames;
+mod outlet;
+mod stream;
 mod words;
 
 use self::{
     crew::Crew,
     frames::{Ledger, Watched},
+    outlet::{Tunnel, Writing},
+    stream::{Interims, Stream},
     words::{response, translate},
 };
 use crate::{
     clock::{Alarm, TICK},
     error::Failure,
-    front::Peer,
+    front::{Peer, linger::linger},
     handle::{handle, refusal},
-    headers,
     socket::Socket,
     stream::{Answer, Download},
-    upstream::{Piece, Upload},
     wire::{
-        block,
-        lines::Lines,
-        reader,
+        body::Framing,
         request::{Method, Protocol},
     },
     worker::Worker,
@@ -30,25 +30,23 @@ use crate::{
 use bytes::Bytes;
 use contract::file::LimitsEntry;
 use h2::{
-    Reason, RecvStream, SendStream,
+    Reason, RecvStream,
     server::{Builder, Connection, SendResponse},
 };
-use http::{StatusCode, request};
+use http::request;
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     future::{Future, poll_fn},
     pin::pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
-use tokio::io::AsyncWriteExt;
 
 /// Octets of one answer that wait for the socket, beside what its stream holds back.
 const SEND_BUFFER: usize = 64 * 1024;
-/// How long, and how much, is read of a client that was told to go, so that it can read why.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_SIZE: usize = 1024 * 1024;
+/// How long a client that is to be closed at once has to take what it is told.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 type Speaking<'a> = Connection<&'a mut Watched, Bytes>;
 
@@ -76,7 +74,7 @@ pub async fn serve(worker: &Rc<Worker>, stream: Socket, peer: Rc<Peer>, first: B
     tracing::debug!("an HTTP/2 connection of {} ended: {end:?}", peer.address);
     if end == End::Flood {
         worker.rejected(&peer, Protocol::Http2, Failure::Flood);
-        linger(watched.into_inner(), &alarm).await;
+        linger(&mut watched.into_inner(), &alarm).await;
     }
 }
 
@@ -119,6 +117,8 @@ fn builder(limits: &LimitsEntry) -> Builder {
         .initial_connection_window_size(limits.http2_connection_window)
         .max_header_list_size(limits.header_size as u32)
         .max_send_buffer_size(SEND_BUFFER)
+        // WebSocket (RFC 8441).
+        .enable_connect_protocol()
         // All that may be open may be given up at once.
         .max_pending_accept_reset_streams(limits.http2_streams as usize)
         .max_local_error_reset_streams(Some(limits.http2_provoked_resets));
@@ -208,7 +208,7 @@ impl Talk<'_> {
             End::Flood => self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM),
             End::Broken | End::Idle => self.connection.abrupt_shutdown(Reason::NO_ERROR),
         }
-        self.alarm.set(LINGER);
+        self.alarm.set(FAREWELL);
     }
 
     fn next_look(&self) -> Duration {
@@ -258,24 +258,6 @@ impl Drop for Seat {
     }
 }
 
-/// Reads what the client still sends: closing at once would reset the connection, and the client might never see why.
-async fn linger(mut socket: Socket, alarm: &Alarm) {
-    alarm.set(LINGER);
-    let _ = socket.shutdown().await;
-    let mut read = 0;
-    while read < LINGER_SIZE {
-        let more = poll_fn(|cx| match reader::poll_read(&mut socket, cx) {
-            Poll::Ready(more) => Poll::Ready(more.map_or(0, |m| m.len())),
-            Poll::Pending if alarm.rings(cx) => Poll::Ready(0),
-            Poll::Pending => Poll::Pending,
-        });
-        match more.await {
-            0 => return,
-            n => read += n,
-        }
-    }
-}
-
 thread_local! {
     static CREW: Crew<Errand> = const { Crew::new() };
 }
@@ -321,6 +303,7 @@ async fn exchange(errand: Errand) {
         return;
     };
     let _seat = answer.seat.take();
+    let switched = answer.framing == Framing::Tunnel;
     let (head, body) = response(answer, to_head);
     let ended = body.is_end();
     let Ok(mut send) = respond.send_response(head, ended) else {
@@ -331,12 +314,11 @@ async fn exchange(errand: Errand) {
         Download::Own(text) => drop(send.send_data(text, true)),
         _ if ended => {}
         body => {
-            let mut writing = Writing {
-                send,
-                body,
-                waits: Bytes::new(),
-                idle: worker.settings.stream_idle_timeout,
-            };
+            let mut writing = Writing::new(send, body, worker.settings.stream_idle_timeout);
+            if switched {
+                let mut tunnel = Tunnel::new(writing);
+                return poll_fn(|cx| tunnel.poll(cx)).await;
+            }
             poll_fn(|cx| writing.poll(cx)).await;
         }
     }
@@ -349,14 +331,13 @@ async fn answer(
     peer: &Peer,
     interims: &Interims,
 ) -> (Answer<Stream>, bool) {
-    match translate(parts, &body, &worker.settings.limits) {
+    match translate(parts, &body, &worker.settings.limits, || worker.random()) {
         Ok(request) => {
             let to_head = request.method == Method::Head;
-            let upload = Stream {
-                body,
-                alarm: worker.clock.alarm(),
-                interims: Rc::clone(interims),
-            };
+            let upload = Stream::new(body, worker.clock.alarm(), interims);
+            if request.expects {
+                upload.invite();
+            }
             (handle(worker, &request, peer, upload).await, to_head)
         }
         Err(failure) => {
@@ -364,120 +345,4 @@ async fn answer(
             (refusal(failure, false), parts.method == http::Method::HEAD)
         }
     }
-}
-
-/// The body of an answer on its way out.
-struct Writing {
-    send: SendStream<Bytes>,
-    body: Download<Stream>,
-    /// What the client has not opened its window for.
-    waits: Bytes,
-    idle: Duration,
-}
-
-impl Writing {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.send.poll_reset(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        match ready!(self.pump(cx)) {
-            Ok(()) => {}
-            Err(Failure::Cancelled) => self.send.send_reset(Reason::CANCEL),
-            Err(_) => self.send.send_reset(Reason::INTERNAL_ERROR),
-        }
-        Poll::Ready(())
-    }
-
-    /// Moves pieces on as the client's windows allow.
-    fn pump(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        loop {
-            if !self.waits.is_empty() {
-                match self.push(cx) {
-                    Poll::Ready(sent) => sent?,
-                    Poll::Pending => return self.body.poll_stalled(self.idle, cx),
-                }
-                if self.waits.is_empty() && self.body.is_end() {
-                    return Poll::Ready(Ok(()));
-                }
-                continue;
-            }
-            match ready!(self.body.poll_piece(cx))? {
-                Piece::Data(data) => self.waits = data,
-                Piece::End(trailers) => return Poll::Ready(self.end(trailers)),
-            }
-        }
-    }
-
-    /// Sends as much as there is room for: what waits beyond stays here, where it has a deadline.
-    fn push(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.send.reserve_capacity(self.waits.len());
-        while self.send.capacity() == 0 {
-            match ready!(self.send.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                _ => return Poll::Ready(Err(Failure::Cancelled)),
-            }
-        }
-        let n = self.send.capacity().min(self.waits.len());
-        let piece = self.waits.split_to(n);
-        let last = self.waits.is_empty() && self.body.is_end();
-        let sent = self.send.send_data(piece, last);
-        Poll::Ready(sent.map_err(|_| Failure::Cancelled))
-    }
-
-    fn end(&mut self, trailers: Option<Lines>) -> Result<(), Failure> {
-        let sent = match trailers {
-            Some(trailers) => self
-                .send
-                .send_trailers(block::map(&trailers, headers::trailer_passes)),
-            None => self.send.send_data(Bytes::new(), true),
-        };
-        sent.map_err(|_| Failure::Cancelled)
-    }
-}
-
-/// The request's body, with the request's own deadline.
-struct Stream {
-    body: RecvStream,
-    alarm: Alarm,
-    interims: Interims,
-}
-
-/// Interim answers that are to be said; one for all streams of a connection, for it is empty between two polls.
-type Interims = Rc<RefCell<Vec<http::Response<()>>>>;
-
-impl Upload for Stream {
-    /// The client may send more only when this was taken.
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Failure>> {
-        while let Some(data) = ready!(self.body.poll_data(cx)) {
-            let data = data.map_err(|_| Failure::Cancelled)?;
-            let _ = self.body.flow_control().release_capacity(data.len());
-            if !data.is_empty() {
-                return Poll::Ready(Ok(Piece::Data(data)));
-            }
-        }
-        let trailers = ready!(self.body.poll_trailers(cx)).map_err(|_| Failure::Cancelled)?;
-        Poll::Ready(Ok(Piece::End(trailers.and_then(|t| block::lines(&t).ok()))))
-    }
-
-    /// Whoever serves the stream sees its reset first.
-    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
-    }
-
-    fn alarm(&self) -> &Alarm {
-        &self.alarm
-    }
-
-    /// Said as soon as the answer's future has been polled.
-    fn interim(&mut self, status: u16, lines: &Lines, _: &mut Context<'_>) {
-        if let Ok(status) = StatusCode::from_u16(status) {
-            let mut head = http::Response::new(());
-            *head.status_mut() = status;
-            *head.headers_mut() = block::map(lines, headers::answer_passes);
-            self.interims.borrow_mut().push(head);
-        }
-    }
-
-    /// Never asked for: requests of HTTP/2 do not upgrade.
-    fn switch(&mut self) {}
 }

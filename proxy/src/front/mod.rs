@@ -3,6 +3,7 @@
 mod greet;
 pub mod h1;
 pub mod h2;
+mod linger;
 pub mod tunnel;
 
 use crate::{clock::Alarm, forwarding, socket::Socket, wire::reader, worker::Worker};

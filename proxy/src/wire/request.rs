@@ -56,7 +56,7 @@ pub struct Request {
     pub keep_alive: bool,
     /// Whether the client waits for `100 Continue`.
     pub expects: bool,
-    /// Whether the client asks to go on in another protocol.
+    /// Whether the client asks to go on in another protocol; by HTTP/2 that is WebSocket (RFC 8441).
     pub upgrades: bool,
     /// Whether it is a call of gRPC.
     pub is_grpc: bool,
@@ -267,13 +267,7 @@ fn request(
     path: (u16, u16),
 ) -> Result<Request, Failure> {
     let framing = framing(&lines, protocol)?;
-    if lines.has(Name::Expect)
-        && !lines
-            .of(Name::Expect)
-            .all(|v| v.eq_ignore_ascii_case(b"100-continue"))
-    {
-        return Err(Failure::Expectation);
-    }
+    expectation(&lines)?;
     let word = lines.part(method.0, method.1);
     if word == b"CONNECT" {
         return Err(Failure::Connect);
@@ -287,6 +281,18 @@ fn request(
         host,
         framing,
     }))
+}
+
+/// Nothing else can be expected of us (RFC 9110, 10.1.1).
+///
+/// # Errors
+/// When something else is.
+pub fn expectation(lines: &Lines) -> Result<(), Failure> {
+    let known = |v: &[u8]| v.eq_ignore_ascii_case(b"100-continue");
+    match lines.has(Name::Expect) && !lines.of(Name::Expect).all(known) {
+        true => Err(Failure::Expectation),
+        false => Ok(()),
+    }
 }
 
 fn syntax(e: httparse::Error) -> Failure {

@@ -23,4 +23,5 @@ mod telling;
 mod tls;
 mod trust;
 mod upgrades;
+mod websocket;
 mod world;

@@ -1,15 +1,18 @@
 //! HTTP/2 without TLS in front, with hyper's client.
 
-#[path = "../../../tests/support/frames.rs"]
-mod frames;
-
 use crate::world::*;
 use bytes::Bytes;
-use frames::{END_HEADERS, END_STREAM, HEADERS, Raw, frame, get as get_block};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::{Request, Response, body::Frame, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use std::{convert::Infallible, future::Future, thread, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::Poll,
+    thread,
+    time::Duration,
+};
 
 pub type Body = http_body_util::combinators::BoxBody<Bytes, Infallible>;
 pub type Sender = http2::SendRequest<Body>;
@@ -23,9 +26,21 @@ pub async fn connect(world: &World) -> Sender {
     let stream = tokio::net::TcpStream::connect(world.running.addresses().listen)
         .await
         .unwrap();
+    stream.set_nodelay(true).unwrap();
     let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
         .await
         .unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+/// The h2 crate's client, for what hyper's does not tell.
+pub async fn speak(world: &World) -> h2::client::SendRequest<Bytes> {
+    let stream = tokio::net::TcpStream::connect(world.running.addresses().listen)
+        .await
+        .unwrap();
+    stream.set_nodelay(true).unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     sender
 }
@@ -46,21 +61,108 @@ fn through(backend: &Backend) -> World {
     Plan::new().service("echo", &[backend.address], &[], &[]).start()
 }
 
+/// The statuses and the `link` of all interim answers to a request, and the final one.
+async fn interims(asked: h2::client::ResponseFuture) -> (Vec<(u16, String)>, Response<h2::RecvStream>) {
+    let (mut asked, mut early) = (asked, Vec::new());
+    let answer = poll_fn(|cx| {
+        while let Poll::Ready(Some(Ok(head))) = asked.poll_informational(cx) {
+            let link = head.headers().get("link").map_or("", |v| v.to_str().unwrap());
+            assert_eq!(head.headers().get("x-hop"), None);
+            early.push((head.status().as_u16(), link.to_owned()));
+        }
+        Pin::new(&mut asked).poll(cx)
+    });
+    let answer = answer.await.unwrap();
+    (early, answer)
+}
+
 #[test]
-fn interim_answers_pass() {
-    let backend = Backend::new(|_| {
-        b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"
-            .to_vec()
+fn interim_answers_pass_from_endpoints_of_either_protocol() {
+    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n";
+    let plain = Backend::raw(move |mut wire| {
+        while wire.message(false).is_some() {
+            wire.send("HTTP/1.1 100 Continue\r\n\r\n");
+            wire.send(hints);
+            thread::sleep(Duration::from_millis(50));
+            wire.send([hints.as_bytes(), &ok("S")].concat());
+        }
+    });
+    let shared = crate::shared::hinting();
+    let worlds = [
+        through(&plain),
+        Plan::new()
+            .service("echo", &[shared], &[], &[("protocol", "h2c")])
+            .start(),
+    ];
+    for world in worlds {
+        on_one_thread(async {
+            let mut sender = speak(&world).await;
+            for _ in 0..3 {
+                let request = Request::get("http://shop.test/").body(()).unwrap();
+                let (asked, _) = sender.send_request(request, true).unwrap();
+                let (early, answer) = interims(asked).await;
+                let hint = (103, "</a.css>".to_owned());
+                assert_eq!(
+                    early,
+                    [hint.clone(), hint],
+                    "100 is ours to say, and nobody waits"
+                );
+                let data = answer.into_body().data().await.unwrap().unwrap();
+                assert_eq!(data, "S");
+            }
+        });
+    }
+}
+
+#[test]
+fn an_endless_row_of_interim_answers_is_not_kept_for_a_client_that_does_not_read() {
+    const EACH: usize = 4000;
+    let backend = Backend::raw(|mut wire| {
+        let hint = format!("HTTP/1.1 103 Early Hints\r\nLink: {}\r\n\r\n", "x".repeat(EACH));
+        while wire.message(false).is_some() {
+            (0..1000).for_each(|_| wire.send(&hint));
+            wire.send(ok("S"));
+        }
     });
     let world = through(&backend);
-    let mut raw = Raw::connect(world.running.addresses().listen, &[]);
-    raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &get_block("/")))
-        .unwrap();
-    let patience = Duration::from_secs(10);
-    let heads = [(); 2].map(|()| raw.find(patience, |f| f.kind == HEADERS).unwrap().payload);
-    // The status is the first field: three digits in Huffman's code, and 200 an index of its own (RFC 7541, A and B).
-    assert!(heads[0].starts_with(&[0x48, 0x82, 0x08]), "{heads:?}");
-    assert_eq!(heads[1].first(), Some(&0x88));
+    on_one_thread(async {
+        let mut sender = speak(&world).await;
+        let request = Request::get("http://shop.test/").body(()).unwrap();
+        let (asked, _) = sender.send_request(request, true).unwrap();
+        let (early, answer) = interims(asked).await;
+        assert!(
+            (10..=16).contains(&early.len()),
+            "as much as one head: {}",
+            early.len()
+        );
+        assert_eq!(answer.into_body().data().await.unwrap().unwrap(), "S");
+    });
+}
+
+#[test]
+fn a_client_that_waits_for_100_is_told_to_go_on_and_other_expectations_are_refused() {
+    let backend = Backend::new(|m| ok(&m.text()));
+    let world = through(&backend);
+    on_one_thread(async {
+        let mut sender = speak(&world).await;
+        let expecting = |what: &str| {
+            Request::post("http://shop.test/")
+                .header("expect", what)
+                .body(())
+                .unwrap()
+        };
+        let (mut asked, mut up) = sender.send_request(expecting("100-continue"), false).unwrap();
+        let first = poll_fn(|cx| asked.poll_informational(cx)).await.unwrap().unwrap();
+        assert_eq!(first.status(), 100);
+        up.send_data("body".into(), true).unwrap();
+        let (early, answer) = interims(asked).await;
+        assert_eq!(early, []);
+        assert_eq!(answer.into_body().data().await.unwrap().unwrap(), "body");
+        let (asked, _up) = sender.send_request(expecting("miracles"), false).unwrap();
+        assert_eq!(asked.await.unwrap().status(), 417);
+    });
+    assert_eq!(backend.last().header("expect"), None);
+    assert_eq!(backend.hits(), 1);
 }
 
 #[test]

@@ -165,6 +165,11 @@ fn says(text: &'static str, after: u64, streams: u32) -> Shared {
     })
 }
 
+/// One that knows nothing of other protocols.
+pub fn plain_http_2() -> SocketAddr {
+    says("S", 0, 100).address
+}
+
 #[test]
 fn bodies_and_trailers_pass_both_ways_and_heads_in_the_words_of_http_2() {
     let backend = echo();
@@ -569,18 +574,9 @@ fn both_directions_flow_at_once_and_who_does_not_read_is_not_sent_more() {
     sender.join().unwrap();
 }
 
-#[test]
-fn interim_answers_reach_clients_that_know_them() {
-    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n";
-    let plain = Backend::raw(move |mut wire| {
-        while wire.message(false).is_some() {
-            wire.send("HTTP/1.1 100 Continue\r\n\r\n");
-            wire.send(hints);
-            thread::sleep(Duration::from_millis(50));
-            wire.send([hints.as_bytes(), &ok("S")].concat());
-        }
-    });
-    let shared = Shared::new(100, |_, _, mut respond| {
+/// Tells twice what will be needed, before it answers.
+pub fn hinting() -> SocketAddr {
+    let backend = Shared::new(100, |_, _, mut respond| {
         Box::pin(async move {
             for _ in 0..2 {
                 respond
@@ -594,9 +590,23 @@ fn interim_answers_reach_clients_that_know_them() {
             send(&mut up, Bytes::from_static(b"S"), true).await;
         })
     });
+    backend.address
+}
+
+#[test]
+fn interim_answers_reach_clients_that_know_them() {
+    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n";
+    let plain = Backend::raw(move |mut wire| {
+        while wire.message(false).is_some() {
+            wire.send("HTTP/1.1 100 Continue\r\n\r\n");
+            wire.send(hints);
+            thread::sleep(Duration::from_millis(50));
+            wire.send([hints.as_bytes(), &ok("S")].concat());
+        }
+    });
     let worlds = [
         Plan::new().service("echo", &[plain.address], &[], &[]).start(),
-        through(shared.address),
+        through(hinting()),
     ];
     for world in worlds {
         let mut client = world.client();
