@@ -38,6 +38,10 @@ use tokio::io::AsyncWrite;
 /// How long a client that sent what is no request has to take the answer.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// What is read of a client after an answer that came before its upload had ended: few uploads are longer, and to read so
+/// much away is less than a second's work.
+const UPLOAD: usize = 64 * 1024 * 1024;
+
 /// The reading side of a connection.
 struct Inlet<'a> {
     read: Half<'a>,
@@ -111,7 +115,7 @@ pub async fn serve(worker: &Rc<Worker>, stream: Socket, peer: &Peer, first: Byte
     match next {
         Next::Linger => {
             inlet.rest = Bytes::new();
-            linger(&mut write, &inlet.alarm).await;
+            linger(&mut write, &inlet.alarm, UPLOAD).await;
         }
         // A reset tells the client that the answer is not whole, whatever its framing.
         Next::Break => drop(socket.borrow().tcp().set_zero_linger()),

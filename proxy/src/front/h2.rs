@@ -74,7 +74,9 @@ pub async fn serve(worker: &Rc<Worker>, stream: Socket, peer: Rc<Peer>, first: B
     tracing::debug!("an HTTP/2 connection of {} ended: {end:?}", peer.address);
     if end == End::Flood {
         worker.rejected(&peer, Protocol::Http2, Failure::Flood);
-        linger(&mut watched.into_inner(), &alarm).await;
+        // An honest client has no more than this under way: the window forbids it.
+        let most = worker.settings.limits.http2_connection_window as usize;
+        linger(&mut watched.into_inner(), &alarm, most).await;
     }
 }
 

@@ -10,16 +10,15 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// How long a client may be silent, how long it may go on, and how much it may send, after it was told to go. The time
-/// is for the slow upload of a client that reads only when it has written; the octets for one that sends as fast as it
-/// can: they are less than a second's work, and few uploads are longer.
+/// How long a client may be silent, and how long it may go on, after it was told to go: the time of a slow upload whose
+/// client reads only when it has written.
 const SILENCE: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(30);
-const MOST: usize = 64 * 1024 * 1024;
 
 /// Ends our side, and reads what the client still sends: closing with something unread resets the connection, and an
-/// answer that still lies in the client's buffers would be lost with it (RFC 9112, 9.6).
-pub async fn linger(socket: &mut (impl AsyncRead + AsyncWrite + Unpin), alarm: &Alarm) {
+/// answer that still lies in the client's buffers would be lost with it (RFC 9112, 9.6). At most `most` octets: who sends
+/// as fast as it can is not to be read for as long as it can.
+pub async fn linger(socket: &mut (impl AsyncRead + AsyncWrite + Unpin), alarm: &Alarm, most: usize) {
     let begun = Instant::now();
     alarm.set(SILENCE);
     let ended = poll_fn(|cx| match Pin::new(&mut *socket).poll_shutdown(cx) {
@@ -30,7 +29,7 @@ pub async fn linger(socket: &mut (impl AsyncRead + AsyncWrite + Unpin), alarm: &
         return;
     }
     let mut read = 0;
-    while read < MOST && begun.elapsed() < LONGEST {
+    while read < most && begun.elapsed() < LONGEST {
         let more = poll_fn(|cx| match reader::poll_read(socket, cx) {
             Poll::Ready(more) => Poll::Ready(more.map_or(0, |m| m.len())),
             Poll::Pending if alarm.rings(cx) => Poll::Ready(0),
