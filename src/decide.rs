@@ -29,12 +29,16 @@ pub fn main(args: &DecideArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A whole URL names its host; else `--host` does, else a header, else the service's first host is meant.
 fn question(args: &DecideArgs, state: &ServiceState) -> Question {
     let mut headers = args.headers.clone();
     let first = state.entry.hosts.first().unwrap_or(&state.entry.name);
     let names_host = |line: &String| line.to_ascii_lowercase().starts_with("host:");
-    if args.host.is_some() || !headers.iter().any(names_host) {
-        headers.insert(0, format!("host: {}", args.host.as_ref().unwrap_or(first)));
+    if let Some(host) = &args.host {
+        headers.retain(|line| !names_host(line));
+        headers.insert(0, format!("host: {host}"));
+    } else if !args.url.contains("://") && !headers.iter().any(names_host) {
+        headers.insert(0, format!("host: {first}"));
     }
     Question {
         method: args.method.clone(),

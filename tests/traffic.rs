@@ -818,6 +818,36 @@ fn serin_where_says_what_the_proxy_does() {
         (&0.125.into(), &"weight".into()),
         "{told}"
     );
+    // A whole URL, as people paste it, names its host; --host wins over a header.
+    for args in [
+        &["echo", "http://pasted.example/x", "--output", "json"][..],
+        &[
+            "echo",
+            "/",
+            "--host",
+            "pasted.example",
+            "--header",
+            "Host: not.this",
+            "--output",
+            "json",
+        ],
+    ] {
+        let told: Value = serde_json::from_slice(&where_(args).stdout).unwrap();
+        assert_eq!(
+            (&told["host"], &told["refused"]),
+            (&"pasted.example".into(), &Value::Null),
+            "{args:?}"
+        );
+    }
+    for (args, remedy) in [
+        (&["echo", "pasted.example/x"][..], "begin with /"),
+        (&["echo", "/", "--header", "nocolon"], "write `name: value`"),
+        (&["ecoh", "/"], "did you mean echo?"),
+    ] {
+        let slip = where_(args);
+        assert_eq!(slip.status.code(), Some(1));
+        assert!(stderr(&slip).contains(remedy), "{}", stderr(&slip));
+    }
     let unknown = where_(&["other", "/"]);
     assert_eq!(unknown.status.code(), Some(1));
     assert!(

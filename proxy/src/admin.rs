@@ -11,6 +11,7 @@ use bytes::Bytes;
 use contract::{
     admin::Refusal,
     decision::{Decision, Question},
+    fault,
     names::{HEADER_ACTOR, HEADER_CAUSE},
 };
 use http::{Method, Request, StatusCode, header};
@@ -19,6 +20,8 @@ use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
 /// Longest name and longest cause that are recorded.
 const MAX_ACTOR: usize = 256;
 const MAX_CAUSE: usize = 4096;
+/// Most services that are named to who asks for an unknown one.
+const MAX_NAMES: usize = 20;
 
 /// Answers paths that are not the proxy's; the token has been checked.
 pub type Extra =
@@ -51,7 +54,7 @@ impl Admin {
             (&Method::GET, ["services"]) => json(StatusCode::OK, &self.control.states()),
             (&Method::GET, ["services", name]) => match self.control.state(name) {
                 Some(state) => json(StatusCode::OK, &state),
-                None => unknown(name),
+                None => self.unknown(name),
             },
             (&Method::PATCH, ["services", name, "annotations"]) => self.patch(name, &request),
             (&Method::POST, ["decide"]) => self.decide(&request),
@@ -113,6 +116,22 @@ impl Admin {
         }
     }
 
+    fn unknown(&self, name: &str) -> Reply {
+        let table = self.shared.table();
+        let names = || table.routes.iter().map(|r| r.source.service.as_str());
+        let remedy = match fault::meant(name, names()) {
+            Some(near) => format!("did you mean {near}?"),
+            None => format!(
+                "there are: {}",
+                names().take(MAX_NAMES).collect::<Vec<_>>().join(", ")
+            ),
+        };
+        refuse(
+            StatusCode::NOT_FOUND,
+            format!("there is no service {name}; {remedy}"),
+        )
+    }
+
     fn patch(&self, name: &str, request: &Request<Bytes>) -> Reply {
         let patch = match read_patch(request) {
             Ok(patch) => patch,
@@ -120,7 +139,7 @@ impl Admin {
         };
         match self.control.patch(name, patch) {
             Ok(state) => json(StatusCode::OK, &state),
-            Err(Denied::Unknown) => unknown(name),
+            Err(Denied::Unknown) => self.unknown(name),
             Err(Denied::Changed(hash)) => refuse(
                 StatusCode::PRECONDITION_FAILED,
                 format!("the hash in force is {hash}; read the service again and decide anew"),
@@ -168,13 +187,6 @@ fn text(request: &Request<Bytes>, name: &str, longest: usize) -> Result<Option<S
 pub fn same(a: &[u8], b: &[u8]) -> bool {
     let differences = a.iter().zip(b).fold(0, |d, (x, y)| d | (x ^ y));
     !b.is_empty() && a.len() == b.len() && std::hint::black_box(differences) == 0
-}
-
-fn unknown(name: &str) -> Reply {
-    refuse(
-        StatusCode::NOT_FOUND,
-        format!("there is no service {name}; GET /services lists them"),
-    )
 }
 
 fn wrong_method(right: &str) -> Reply {

@@ -34,7 +34,7 @@ pub fn decide(shared: &Shared, question: &Question) -> Result<Decision, Wrong> {
     };
     let table = shared.table();
     let Some(route) = table.find(request.host()).and_then(|i| table.routes.get(i)) else {
-        return Ok(refused(Failure::NoRoute));
+        return Ok(lost(&request));
     };
     let address = question.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let trusted = &shared.settings.trusted_proxies;
@@ -47,6 +47,7 @@ pub fn decide(shared: &Shared, question: &Question) -> Result<Decision, Wrong> {
 fn head(question: &Question) -> Result<Bytes, Wrong> {
     let url = question.url.as_str();
     let target = if url.is_empty() { "/" } else { url };
+    slips(question, target)?;
     let named = |line: &String| {
         line.split_once(':')
             .is_some_and(|(name, _)| name.trim().eq_ignore_ascii_case("host"))
@@ -55,19 +56,54 @@ fn head(question: &Question) -> Result<Bytes, Wrong> {
     if !lines.iter().any(named) {
         lines.insert(0, format!("host: {}", host(target)));
     }
-    let all = lines.iter().chain([&question.method]).map(String::as_str);
-    if all.chain([target]).any(|text| text.contains(['\r', '\n'])) {
-        return Err("there is a line break in it; write each header by itself".to_owned());
-    }
     let lines: String = lines.iter().map(|l| format!("{l}\r\n")).collect();
     let method = &question.method;
     Ok(Bytes::from(format!("{method} {target} HTTP/1.1\r\n{lines}\r\n")))
+}
+
+/// What is a slip of who asks, and not something that a client sends: told as such, and not as a refusal.
+fn slips(question: &Question, target: &str) -> Result<(), Wrong> {
+    let mut all = question
+        .headers
+        .iter()
+        .map(String::as_str)
+        .chain([question.method.as_str(), target]);
+    if all.any(|text| text.contains(['\r', '\n'])) {
+        return Err("there is a line break in it; write each header by itself".to_owned());
+    }
+    if let Some(line) = question.headers.iter().find(|l| !l.contains(':')) {
+        return Err(format!("{line:?} is no header; write `name: value`"));
+    }
+    let method = &question.method;
+    if method.is_empty() || method.contains(char::is_whitespace) {
+        return Err(format!("{method:?} is no method; write for example GET"));
+    }
+    if target.contains(char::is_whitespace) {
+        return Err(format!("there is a space in {target:?}; write %20 for it"));
+    }
+    let whole = ["/", "http://", "https://"].iter().any(|b| target.starts_with(b));
+    if !whole && target != "*" {
+        return Err(format!(
+            "{target:?} is neither a path nor a URL; begin with /, http:// or https://"
+        ));
+    }
+    Ok(())
 }
 
 /// The host of a whole URL; of a path, none.
 fn host(url: &str) -> &str {
     let rest = url.split_once("://").map(|(_, rest)| rest);
     rest.and_then(|r| r.split(['/', '?']).next()).unwrap_or_default()
+}
+
+/// A request whose host nobody answers to, with that host.
+fn lost(request: &Request) -> Decision {
+    let host = String::from_utf8_lossy(request.host()).into_owned();
+    let mut told = refused(Failure::NoRoute);
+    if let Some(refused) = &mut told.refused {
+        refused.error = format!("{} (it is {host:?})", refused.error);
+    }
+    Decision { host, ..told }
 }
 
 fn refused(failure: Failure) -> Decision {

@@ -168,6 +168,7 @@ fn empty_tracks_and_the_client_s_address_are_told() {
     );
     let lost = ask(&world, "/", &["host: elsewhere"], None).refused.unwrap();
     assert_eq!((lost.status, lost.kind.as_str()), (404, "no_route"));
+    assert!(lost.error.contains("elsewhere"), "{}", lost.error);
     let smuggled = ask(&world, "/", &["host: shop.example", "content-length: +1"], None)
         .refused
         .unwrap();
@@ -207,12 +208,22 @@ fn what_is_no_question_is_refused_in_words() {
         ("{\"metod\":\"GET\"}", "metod"),
         ("{\"headers\":[\"a: b\\r\\nc: d\"]}", "line break"),
         ("{\"method\":\"GET / HTTP/1.1\\r\\n\"}", "line break"),
+        ("{\"method\":\"G ET\"}", "no method"),
+        ("{\"headers\":[\"nocolon\"]}", "write `name: value`"),
+        ("{\"url\":\"/a b\"}", "%20"),
+        ("{\"url\":\"shop.example/x\"}", "begin with /"),
+        ("{\"url\":\"ftp://shop.example/x\"}", "begin with /"),
     ] {
         let answer = world.call("POST", "/decide", &[], body);
         assert_eq!(answer.status(), 400, "{body}");
         assert!(answer.text().contains(word), "{body}: {}", answer.text());
     }
     assert_eq!(world.call("GET", "/decide", &[], "").status(), 405);
+    for (name, remedy) in [("ecoh", "did you mean echo?"), ("payments", "there are: echo")] {
+        let answer = world.call("GET", &format!("/services/{name}"), &[], "");
+        assert_eq!(answer.status(), 404);
+        assert!(answer.text().contains(remedy), "{}", answer.text());
+    }
     let mut stranger = Wire::connect(world.running.addresses().admin);
     let question = "POST /decide HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}";
     assert_eq!(stranger.ask(question).status(), 401);
