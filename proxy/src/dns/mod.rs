@@ -4,7 +4,7 @@
 //! 20 MB. What a stub resolver needs is little: two questions, search domains, a second server, TCP for what is long.
 
 mod conf;
-mod message;
+pub mod message;
 
 use crate::{config::Dns, entropy};
 use conf::Conf;
