@@ -356,6 +356,28 @@ fn websocket_is_the_same_directly_and_through_the_proxy() {
     assert_eq!(front.metric(&["serin_failures_total"]), 0);
 }
 
+/// A client of HTTP/2 cannot go directly to a server that knows HTTP/1.1 alone: it must be told what one of HTTP/1.1 is
+/// told, but for the status.
+#[test]
+fn websocket_over_http_2_is_what_it_is_over_http_1() {
+    let (_server, port) = Python::server("websocket_server.py");
+    let front = Front::start("http", [port, port]);
+    let url = format!("ws://127.0.0.1:{port}/chat");
+    let mut expected = Python::start("websocket_client.py", &[&url, "cases"]).all();
+    expected.insert("status".into(), vec!["200".into()]);
+    let [address, trust] = front.secure();
+    for args in [vec![front.address()], vec![address, trust]] {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let told = Python::start("websocket_over_http2.py", &args).all();
+        assert_eq!(told, expected, "{args:?}");
+    }
+    assert_eq!(
+        front.metric(&["serin_requests_total", "code=\"101\"", "protocol=\"h2\""]),
+        4
+    );
+    assert_eq!(front.metric(&["serin_failures_total"]), 0);
+}
+
 #[test]
 fn websockets_outlive_a_change_of_weight_and_end_with_the_drain() {
     let (_stable, s) = Python::server("websocket_server.py");

@@ -109,6 +109,11 @@ impl Code {
         matches!(self.0, 2 | 4 | 13 | 14 | 15 | 17)
     }
 
+    /// The number, as gRPC writes it; a call that ended without a status has none.
+    pub fn number(self) -> Option<u8> {
+        (self != Code::MISSING).then_some(self.0)
+    }
+
     /// Index of its counter.
     pub fn index(self) -> usize {
         usize::from(self.0).min(CODES - 1)

@@ -84,7 +84,7 @@ async fn admitted<U: Upload>(worker: &Rc<Worker>, request: &Request, peer: &Peer
         }
         Err(failure) => {
             lane.meter().failed(choice.track, failure);
-            unplaced(note, Some((lane, choice)), failure);
+            unplaced(request, note, Some((lane, choice)), failure);
             refuse(request, failure)
         }
     };
@@ -128,18 +128,19 @@ fn plan(lane: &Rc<Lane>, request: &Request, choice: Choice, start: Instant) -> R
 /// A request that was refused before a route was known.
 fn stray<U>(worker: &Worker, request: &Request, note: Option<Box<Note>>, failure: Failure) -> Answer<U> {
     meter::add_shared(&worker.shared.strays[failure.index()]);
-    unplaced(note, None, failure);
+    unplaced(request, note, None, failure);
     refuse(request, failure)
 }
 
 /// Tells of a request that was sent nowhere.
-fn unplaced(note: Option<Box<Note>>, chosen: Option<(&Lane, Choice)>, failure: Failure) {
+fn unplaced(request: &Request, note: Option<Box<Note>>, chosen: Option<(&Lane, Choice)>, failure: Failure) {
     let Some(mut note) = note else { return };
     note.blame(chosen.map(|(_, c)| c.track), failure);
     note.end(&Ending {
         service: chosen.map(|(lane, _)| lane.service()),
         choice: chosen.map(|(_, c)| (c.track, c.reason)),
         status: failure.status(),
+        grpc: request.is_grpc.then(|| grpc::Code::of(failure)),
         connecting: Duration::ZERO,
     });
 }

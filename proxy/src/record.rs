@@ -275,7 +275,7 @@ impl Record {
             return;
         }
         if let Some(note) = self.note.take() {
-            self.tell(note);
+            self.tell(note, code.filter(|_| self.call.is_some()));
         }
         let (meter, track) = (self.lane.meter(), self.track);
         let age = self.start.elapsed();
@@ -339,11 +339,12 @@ impl Record {
         }
     }
 
-    fn tell(&self, note: Box<Note>) {
+    fn tell(&self, note: Box<Note>, grpc: Option<grpc::Code>) {
         note.end(&Ending {
             service: Some(self.lane.service()),
             choice: Some((self.track, self.reason)),
             status: self.status,
+            grpc,
             connecting: self.connecting,
         });
     }

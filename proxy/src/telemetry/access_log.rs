@@ -3,6 +3,7 @@
 use super::{Inbox, entry::Entry};
 use crate::{
     config::{Log, LogTarget},
+    grpc,
     shared::{Phase, Shared},
 };
 use contract::file::LogFormat;
@@ -163,6 +164,9 @@ pub fn line(entry: &Entry, format: LogFormat, out: &mut Vec<u8>) {
     choice(entry, &mut fields);
     said(entry, &mut fields);
     fields.number("status", entry.status);
+    if let Some(code) = entry.grpc {
+        fields.text("grpc_status", &grpc::label(code.index()));
+    }
     failure(entry, &mut fields);
     fields.millis("duration_ms", entry.took);
     fields.millis("connect_ms", entry.connecting);

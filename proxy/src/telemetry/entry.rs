@@ -1,7 +1,7 @@
 //! One request as it is told: owned, so that it can leave its thread, and bounded.
 
 use super::trace::Span;
-use crate::{error::Failure, service::Service};
+use crate::{error::Failure, grpc, service::Service};
 use contract::names::{Reason, Track};
 use std::{
     net::{IpAddr, SocketAddr},
@@ -35,6 +35,8 @@ pub struct Entry {
     pub protocol: &'static str,
     /// What it was answered with.
     pub status: u16,
+    /// Its status as a call of gRPC, if it is one.
+    pub grpc: Option<grpc::Code>,
     /// Octets of its body.
     pub received: u64,
     /// Octets of its answer's body.

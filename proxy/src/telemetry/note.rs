@@ -9,6 +9,7 @@ use crate::{
     choose,
     config::Settings,
     error::Failure,
+    grpc,
     headers::{self, Identities},
     service::Service,
     wire::{name::Name, request::Request},
@@ -86,8 +87,17 @@ pub struct Ending<'a> {
     pub choice: Option<(Track, Reason)>,
     /// Its status.
     pub status: u16,
+    /// Its status as a call of gRPC, if it is one.
+    pub grpc: Option<grpc::Code>,
     /// How long connecting took.
     pub connecting: Duration,
+}
+
+impl Ending<'_> {
+    /// Whether it counts as bad by its status.
+    fn is_bad(&self) -> bool {
+        self.status >= 500 || self.grpc.is_some_and(grpc::Code::is_bad)
+    }
 }
 
 impl Teller {
@@ -167,6 +177,7 @@ impl Teller {
             client,
             protocol,
             status: failure.status(),
+            grpc: None,
             received: 0,
             sent: 0,
             endpoint: None,
@@ -179,7 +190,7 @@ impl Teller {
     }
 
     fn tell(&self, note: &Note, ending: &Ending<'_>) {
-        let failed = note.blame.is_some() || note.replaced.is_some() || ending.status >= 500;
+        let failed = note.blame.is_some() || note.replaced.is_some() || ending.is_bad();
         let told = note.sampled || failed && self.failures_always;
         let log = self.log.as_ref().filter(|_| told);
         let spans = self.spans.as_ref().filter(|_| note.ids.traced.is_some());
@@ -255,6 +266,7 @@ impl Note {
             client: self.client,
             protocol: self.head.protocol,
             status: ending.status,
+            grpc: ending.grpc,
             received: self.received,
             sent: self.sent,
             endpoint: self.endpoint,

@@ -2,6 +2,7 @@
 //! which the OpenTelemetry crates would bring a runtime, a pipeline and protobuf along. Pure.
 
 use super::entry::Entry;
+use crate::grpc::Code;
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -52,9 +53,9 @@ fn name(entry: &Entry) -> String {
     }
 }
 
-/// A server's span is an error from 500 on; what the client did wrong is none.
+/// A server's span is an error from 500 on, or by the status of gRPC; what the client did wrong is none.
 fn status(entry: &Entry) -> Value {
-    if entry.status >= 500 {
+    if entry.status >= 500 || entry.grpc.is_some_and(Code::is_bad) {
         json!({ "code": ERROR })
     } else {
         json!({})
@@ -81,6 +82,10 @@ fn attributes(entry: &Entry) -> Vec<Value> {
         all.extend(Some(value).filter(|v| !v.is_empty()).map(|v| text(key, v)));
     }
     all.extend(entry.service().map(|s| text("serin.service", s)));
+    if let Some(code) = entry.grpc {
+        all.push(text("rpc.system", "grpc"));
+        all.extend(code.number().map(|n| number("rpc.grpc.status_code", n.into())));
+    }
     if let Some((track, reason)) = entry.choice {
         all.push(text("serin.track", track.name()));
         all.push(text("serin.reason", reason.name()));

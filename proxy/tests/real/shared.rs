@@ -574,6 +574,23 @@ fn both_directions_flow_at_once_and_who_does_not_read_is_not_sent_more() {
     sender.join().unwrap();
 }
 
+/// Ends calls of gRPC with the status that their path names, or without any.
+pub fn statuses() -> SocketAddr {
+    let backend = Shared::new(100, |_, request, mut respond| {
+        Box::pin(async move {
+            let kind = [("content-type", "application/grpc")];
+            let mut up = respond.send_response(head(200, &kind), false).unwrap();
+            match request.uri().path() {
+                "/none" => up.send_data(Bytes::new(), true).unwrap(),
+                path => up
+                    .send_trailers(head(200, &[("grpc-status", &path[1..])]).headers().clone())
+                    .unwrap(),
+            }
+        })
+    });
+    backend.address
+}
+
 /// Tells twice what will be needed, before it answers.
 pub fn hinting() -> SocketAddr {
     let backend = Shared::new(100, |_, _, mut respond| {

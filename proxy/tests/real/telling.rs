@@ -132,6 +132,76 @@ fn requests_by_http_2_are_told_alike() {
 }
 
 #[test]
+fn calls_of_grpc_are_told_with_their_status_and_bad_ones_are_failures() {
+    let endpoint = crate::shared::statuses();
+    let log = LogFile::new();
+    let collector = Collector::new(|_| 200);
+    let at = collector.0.address;
+    let world = log
+        .plan("sample = 0.0")
+        .set(&format!("tracing = {{ otlp = \"http://{at}\", sample = 1.0 }}"))
+        .service(
+            "echo",
+            &[endpoint],
+            &[],
+            &[("protocol", "h2c"), ("hosts", "shop.test")],
+        )
+        .start();
+    multiplexed::on_one_thread(async {
+        let mut sender = multiplexed::speak(&world).await;
+        for (host, path) in [
+            ("shop.test", "/0"),
+            ("shop.test", "/5"),
+            ("shop.test", "/14"),
+            ("shop.test", "/none"),
+            ("other.test", "/"),
+        ] {
+            let request = http::Request::post(format!("http://{host}{path}"))
+                .header("content-type", "application/grpc")
+                .body(())
+                .unwrap();
+            let answer = sender.send_request(request, true).unwrap().0.await.unwrap();
+            assert_eq!(answer.status(), 200);
+            let mut body = answer.into_body();
+            while let Some(data) = body.data().await {
+                assert!(data.unwrap().is_empty(), "only the status");
+            }
+            body.trailers().await.unwrap();
+        }
+    });
+    // What speaks of what was asked for is no failure, and so is not told.
+    let lines = log.lines(3);
+    let told: Vec<_> = lines
+        .iter()
+        .map(|l| format!("{} {} {}", l["path"], l["status"], l["grpc_status"]))
+        .collect();
+    assert_eq!(
+        told,
+        ["\"/14\" 200 \"14\"", "\"/none\" 200 \"none\"", "\"/\" 404 \"12\""]
+    );
+    world.running.wait();
+    let told: Vec<_> = collector
+        .spans()
+        .iter()
+        .map(|s| {
+            let of = |key| attribute(s, key);
+            let (system, code) = (of("rpc.system"), of("rpc.grpc.status_code"));
+            format!("{} {system} {code} {}", of("url.path"), s["status"]["code"])
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "/0 grpc 0 null",
+            "/5 grpc 5 null",
+            "/14 grpc 14 2",
+            "/none grpc  2",
+            "/ grpc 12 null"
+        ]
+    );
+}
+
+#[test]
 fn failures_are_told_whatever_the_share_with_their_blame() {
     let (s, gone) = (
         Backend::new(|m| {
