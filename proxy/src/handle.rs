@@ -78,7 +78,8 @@ async fn admitted<U: Upload>(worker: &Rc<Worker>, request: &Request, peer: &Peer
                 ids,
                 deadlines: Deadlines::begin(worker, &lane.route.resilience, request),
             };
-            let mut answer = trip.go(plan, note, upload).await;
+            // A box of its own: malloc keeps blocks of up to 1 KiB at hand, and all in one would be larger.
+            let mut answer = Box::pin(trip.go(plan, note, upload)).await;
             trip.mark(plan, &mut answer);
             answer
         }
