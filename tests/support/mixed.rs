@@ -188,8 +188,9 @@ async fn visit(shared: Arc<Shared>, kind: Kind, streams: usize, pause: Duration,
 /// Why a request has no good answer.
 #[derive(Debug, PartialEq)]
 enum Lost {
-    /// The connection ended after it was found ready and before a byte of the request was written: the client still has
-    /// the request and sends it on a new connection, as every pool of connections does. Once only.
+    /// The server is sure not to have begun it, and the client sends it again on a new connection, as every pool does;
+    /// once only. Either the connection ended after it was found ready and before a byte of the request was written, or
+    /// its stream is beyond the last one that a GOAWAY without an error names (RFC 9113, 6.8).
     Unsent,
     Failed(String),
 }
@@ -308,8 +309,14 @@ async fn one(sender: Sender, host: &str) -> Result<(), Lost> {
 }
 
 fn lost<T>(mut e: conn::TrySendError<T>) -> Lost {
-    match e.take_message() {
-        Some(_) => Lost::Unsent,
-        None => Lost::Failed(format!("{:?}", e.into_error())),
+    if e.take_message().is_some() {
+        return Lost::Unsent;
+    }
+    let e = e.into_error();
+    // h2 ends no other streams with this error: those that the server has begun go on, or break with the socket's error.
+    let reason = std::error::Error::source(&e).map(|h2| format!("{h2:?}"));
+    match reason.as_deref() {
+        Some(r#"Error { kind: GoAway(b"", NO_ERROR, Remote) }"#) => Lost::Unsent,
+        _ => Lost::Failed(format!("{e:?}")),
     }
 }
