@@ -3,8 +3,11 @@
 
 mod support;
 
-use proxy::contract::metrics::{ALL, Kind, Metric, Source};
-use serde_json::Value;
+use proxy::contract::{
+    metrics::{ALL, Kind, Metric, Source},
+    rollout::RolloutSpec,
+};
+use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
@@ -77,6 +80,11 @@ fn metrics() {
 fn rollout() {
     let crd: Value = serde_saphyr::from_str(&stdout(&serin(&["crd"]))).unwrap();
     let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+    let bare = json!({"service": "", "stable": {"name": ""}, "pacing": {"steps": [{"weight": 0}]},
+        "gates": [{"name": "", "at": "before-start", "webhook": {"url": ""}}], "verify": {"smoke": [{"path": ""}]},
+        "judgement": {"checks": [{"name": ""}]}});
+    let bare: RolloutSpec = serde_json::from_value(bare).unwrap();
+    let usual = json!({"spec": bare});
     let mut out = String::new();
     for part in ["spec", "status"] {
         write!(
@@ -84,13 +92,13 @@ fn rollout() {
             "\n### {part}\n\n| field | type | default | meaning |\n|---|---|---|---|\n"
         )
         .unwrap();
-        fields(&schema[part], part, &mut out);
+        fields(&schema[part], &usual[part], part, &mut out);
     }
     fresh("rollout.md", &out);
 }
 
 /// A line for each field, and for those in it.
-fn fields(schema: &Value, path: &str, out: &mut String) {
+fn fields(schema: &Value, usual: &Value, path: &str, out: &mut String) {
     let required: Vec<&str> = schema["required"]
         .as_array()
         .into_iter()
@@ -113,11 +121,10 @@ fn fields(schema: &Value, path: &str, out: &mut String) {
                 .join(", "),
             None => field["type"].as_str().unwrap_or("any").to_owned(),
         };
-        let default = match &field["default"] {
+        let default = match (&field["default"], &usual[name]) {
             _ if required.contains(&name.as_str()) => "required".to_owned(),
-            Value::Null => String::new(),
-            Value::Object(_) => "see below".to_owned(),
-            value => format!("`{value}`"),
+            (Value::Null, Value::Null | Value::Object(_) | Value::Array(_)) => String::new(),
+            (Value::Null, value) | (value, _) => format!("`{value}`").replace('"', ""),
         };
         let words = field["description"].as_str().unwrap_or_default();
         let words = words
@@ -126,7 +133,8 @@ fn fields(schema: &Value, path: &str, out: &mut String) {
             .join(" ")
             .replace('|', "\\|");
         writeln!(out, "| `{at}` | {kind} | {default} | {words} |").unwrap();
-        fields(inner, &at, out);
+        let below = usual[name].get(0).unwrap_or(&usual[name]);
+        fields(inner, below, &at, out);
     }
 }
 
