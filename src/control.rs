@@ -19,6 +19,7 @@ pub fn main(args: &ControllerArgs) -> Result<ExitCode, Failure> {
         identity: args.identity.clone().unwrap_or_else(random_name),
         listen: args.listen,
         evidence: args.evidence_dir.clone(),
+        audit: args.audit_log.clone(),
         prefix: args.annotation_prefix.clone(),
     };
     let runtime = crate::app::local_runtime()?;

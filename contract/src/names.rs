@@ -161,10 +161,6 @@ pub const METRIC_HANDSHAKES: &str = "serin_tls_handshakes_total";
 pub const METRIC_DNS_LOOKUPS: &str = "serin_dns_lookups_total";
 /// Gauge: host names of endpoints whose last lookup failed.
 pub const METRIC_DNS_STALE: &str = "serin_dns_stale_names";
-/// Counter of answered requests, as ingress-nginx calls it.
-pub const METRIC_NGINX_REQUESTS: &str = "nginx_ingress_controller_requests";
-/// Histogram of request durations, as ingress-nginx calls it.
-pub const METRIC_NGINX_DURATION: &str = "nginx_ingress_controller_request_duration_seconds";
 /// Gauge that is 1 for the controller that leads.
 pub const METRIC_LEADER: &str = "serin_controller_leader";
 /// Gauge of Rollouts by phase.
@@ -177,6 +173,8 @@ pub const METRIC_API_REQUESTS: &str = "serin_controller_api_requests_total";
 pub const METRIC_TURN: &str = "serin_controller_turn_duration_seconds";
 /// Counter of pages of evidence that could not be read.
 pub const METRIC_SCRAPE_FAILURES: &str = "serin_controller_scrape_failures_total";
+/// Counter of notifications by outcome: `delivered`, `failed` (an attempt), `dropped` (for want of room), `expired`.
+pub const METRIC_NOTIFICATIONS: &str = "serin_controller_notifications_total";
 
 /// Lease by which controllers choose one of them.
 pub const LEASE: &str = "serin-controller";

@@ -5,6 +5,7 @@
 mod check;
 mod gate;
 mod metrics;
+mod notify;
 mod verify;
 
 pub use check::{Address, BREACHES, Check, Http, NoData, PLACEHOLDERS, Promql};
@@ -13,6 +14,7 @@ pub use metrics::{
     LARGEST_PROMOTE_SHIFT, LARGEST_ROLLBACK_SHIFT, Latency, Noise, PROMOTE_SHIFT, ROLLBACK_SHIFT, TOLERANCE,
     Weights,
 };
+pub use notify::{Format, Notify, TEXT, VARIABLE, WORDS};
 pub use verify::{Smoke, Verify};
 
 use crate::{Fault, Span};
@@ -63,6 +65,8 @@ pub struct Policy {
     pub promotion: Promotion,
     /// Who must say yes, and when.
     pub gates: Vec<Gate>,
+    /// Who is told, and of what; nothing waits for them.
+    pub notify: Vec<Notify>,
     /// What happens when the deadline passes without a verdict.
     pub undecided: Undecided,
     /// Longest time from the first weight to a verdict; pauses do not count.
@@ -77,6 +81,7 @@ impl Default for Policy {
             verify: Verify::default(),
             promotion: Promotion::default(),
             gates: Vec::new(),
+            notify: Vec::new(),
             undecided: Undecided::Hold,
             deadline: Span::seconds(3600),
         }
@@ -430,6 +435,7 @@ impl Policy {
         ));
         faults.extend(self.verify.faults(&format!("{key}.verify")));
         faults.extend(gate::faults(&self.gates, &format!("{key}.gates")));
+        faults.extend(notify::faults(&self.notify, &format!("{key}.notify")));
         faults
     }
 

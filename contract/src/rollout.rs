@@ -5,7 +5,7 @@
 
 use crate::{
     Span,
-    policy::{Gate, Judgement, Pacing, Policy, Promotion, Undecided, Verify},
+    policy::{Gate, Judgement, Notify, Pacing, Policy, Promotion, Undecided, Verify},
     release::{CheckStatus, Decision, Figures, Phase, Verdict},
 };
 use schemars::JsonSchema;
@@ -60,6 +60,9 @@ pub struct RolloutSpec {
     /// Who must say yes, and when.
     #[serde(default)]
     pub gates: Vec<Gate>,
+    /// Who is told, and of what; nothing waits for them.
+    #[serde(default)]
+    pub notify: Vec<Notify>,
     /// What happens when the deadline passes without a verdict.
     #[serde(default)]
     pub undecided: Undecided,
@@ -243,6 +246,7 @@ impl RolloutSpec {
             verify: self.verify.clone(),
             promotion: self.promotion.clone(),
             gates: self.gates.clone(),
+            notify: self.notify.clone(),
             undecided: self.undecided,
             deadline: self.deadline,
         }

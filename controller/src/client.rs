@@ -59,10 +59,9 @@ impl Client {
     }
 
     /// Speaks TLS with whoever proves to be `name`.
-    pub fn secured(self, config: Arc<ClientConfig>, name: &'static str) -> Client {
-        let name = ServerName::try_from(name).ok();
+    pub fn secured(self, config: Arc<ClientConfig>, name: ServerName<'static>) -> Client {
         Client {
-            secure: name.map(|name| (TlsConnector::from(config), name)),
+            secure: Some((TlsConnector::from(config), name)),
             ..self
         }
     }

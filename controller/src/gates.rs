@@ -176,7 +176,7 @@ async fn post(hook: &Webhook, question: &Question, key: &str) -> Result<(), Stri
 }
 
 /// The body signed with a key that both sides know.
-fn signature(key: &str, body: &[u8]) -> String {
+pub(crate) fn signature(key: &str, body: &[u8]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());
     let tag = hmac::sign(&key, body);
     let digits: String = tag.as_ref().iter().map(|b| format!("{b:02x}")).collect();

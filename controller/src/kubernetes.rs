@@ -5,6 +5,7 @@
 //! are asked only while a release is under way. One task for each Rollout that has something to do.
 
 mod api;
+mod audit;
 pub mod crd;
 mod deploy;
 mod desk;
@@ -27,8 +28,12 @@ mod world;
 
 pub(crate) use evidence::Credentials;
 
-use crate::blocks::Blocks;
+use crate::{
+    blocks::Blocks,
+    notify::{Courier, Words},
+};
 use api::{Key, Kind, Server};
+use audit::Audit;
 use contract::{names::LEASE, release::Decision};
 use desk::{Desk, Next};
 use engine::Entry;
@@ -76,6 +81,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// The folder of the logs of blocks; `None`: there are none.
     pub evidence: Option<PathBuf>,
+    /// The audit log: one JSON line a decision; `None`: there is none.
+    pub audit: Option<PathBuf>,
     /// What annotation keys begin with.
     pub prefix: String,
 }
@@ -88,6 +95,8 @@ struct Hub {
     events: Events,
     leadership: Leadership,
     blocks: Option<Mutex<Blocks>>,
+    courier: Mutex<Courier>,
+    audit: Option<Audit>,
     quiet: Arc<Semaphore>,
 }
 
@@ -151,9 +160,11 @@ fn hub(client: kube::Client, options: &Options) -> Result<(Arc<Hub>, mpsc::Unbou
     let meter = Meter::new().map_err(|e| format!("the metrics cannot be made: {e}"))?;
     let (world, news) = World::new(&options.prefix);
     let blocks = options.evidence.as_deref().map(folder).transpose()?;
+    let audit = options.audit.as_deref().map(Audit::open).transpose()?;
     let trust = Trust::default();
     let hub = Hub {
         events: Events::new(client.clone(), &options.identity),
+        courier: Mutex::new(Courier::new(meter.notifications.clone(), None)),
         server: Server {
             client,
             meter: Arc::new(meter),
@@ -163,6 +174,7 @@ fn hub(client: kube::Client, options: &Options) -> Result<(Arc<Hub>, mpsc::Unbou
         secrets: Secrets::default(),
         leadership: Leadership::new(&options.identity, trust),
         blocks,
+        audit,
         quiet: Arc::new(Semaphore::new(QUIET)),
     };
     Ok((Arc::new(hub), news))
@@ -214,7 +226,11 @@ async fn count(hub: Arc<Hub>) {
         if hub.world.is_whole() {
             hub.server.meter.set_ready();
         }
-        hub.server.meter.count(&hub.world.phases());
+        let rollouts = &hub.server.meter.rollouts;
+        rollouts.reset();
+        for (phase, n) in hub.world.phases() {
+            rollouts.with_label_values(&[phase.as_str()]).set(n);
+        }
     }
 }
 
@@ -305,6 +321,12 @@ impl Hub {
         if let Err(e) = blocks.append(&name, entries) {
             tracing::warn!(rollout = %key, "blocks are not logged, and a replay will miss them: {e}");
         }
+    }
+
+    /// Queues a decision for whoever is to be told.
+    fn notify(&self, receivers: &[contract::policy::Notify], words: &Words<'_>, key: &str) {
+        let mut courier = self.courier.lock().unwrap_or_else(PoisonError::into_inner);
+        courier.tell(receivers, words, key);
     }
 
     /// The decisions that a status has on record.

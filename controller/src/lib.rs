@@ -14,6 +14,7 @@ mod client;
 mod gates;
 pub mod kubernetes;
 mod measure;
+mod notify;
 mod probe;
 mod running;
 mod standalone;

@@ -2,6 +2,7 @@
 
 use crate::{
     admin::{Ask, Handler},
+    notify::{self, Courier},
     store::Store,
     turn::Turns,
 };
@@ -118,7 +119,16 @@ impl Starter {
             .enable_all()
             .build()
             .map_err(StartError::system)?;
-        let turns = Turns::new(self.store, &addresses, self.asks, self.statuses, self.grounds);
+        let outcomes = notify::outcomes().map_err(|e| StartError::system(io::Error::other(e)))?;
+        let courier = Courier::new(outcomes, self.store.folder());
+        let turns = Turns::new(
+            self.store,
+            courier,
+            &addresses,
+            self.asks,
+            self.statuses,
+            self.grounds,
+        );
         let thread = thread::Builder::new()
             .name("serin-controller".to_owned())
             .spawn(move || {

@@ -94,6 +94,14 @@ impl Store {
         }
     }
 
+    /// Its folder; `None`: there is none.
+    pub fn folder(&self) -> Option<PathBuf> {
+        match self {
+            Store::Memory(_) => None,
+            Store::Folder(f) => Some(f.folder.clone()),
+        }
+    }
+
     /// The saved state of a service, or what can be known without it.
     pub fn load(&mut self, service: &str, now: f64) -> State {
         match self {

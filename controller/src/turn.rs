@@ -7,6 +7,7 @@ use crate::{
         Measures,
         scrape::{Reading, Scrape},
     },
+    notify::{Courier, Words},
     probe::Errands,
     running::Addresses,
     standalone::{self, Change, Standalone},
@@ -44,6 +45,7 @@ pub(crate) struct Turns {
     deaf: bool,
     /// Policies that were refused and logged.
     refused: BTreeMap<String, String>,
+    courier: Courier,
 }
 
 /// One service.
@@ -72,6 +74,7 @@ struct Sight {
 impl Turns {
     pub fn new(
         store: Store,
+        courier: Courier,
         at: &Addresses,
         asks: mpsc::Receiver<Ask>,
         statuses: watch::Sender<Vec<Status>>,
@@ -87,6 +90,7 @@ impl Turns {
             grounds,
             deaf: false,
             refused: BTreeMap::new(),
+            courier,
         }
     }
 
@@ -155,6 +159,16 @@ impl Turns {
         for action in &step.actions {
             let done = seat.act(name, action, &mut self.proxy, &mut self.store).await;
             seat.tell(name, done.err());
+            if let Action::Record(recorded) = action {
+                let words = Words {
+                    rollout: name,
+                    namespace: "",
+                    stable: &seat.plan.stable.name,
+                    decision: &recorded.decision,
+                };
+                self.courier
+                    .tell(&seat.plan.policy.notify, &words, self.proxy.token());
+            }
         }
         // 4. Save, last: a crash repeats a turn, never skips one.
         let (wake, status, answers) = (step.wake, step.status.clone(), step.answers.clone());
@@ -197,6 +211,7 @@ impl Turns {
             Some(seat) => (seat.plan, seat.table) = (plan, table),
             None => {
                 let state = self.store.load(name, now);
+                self.courier.resume(name, &plan.policy.notify, self.proxy.token());
                 self.seats.insert(name.to_owned(), Seat::new(plan, state, table));
             }
         }

@@ -24,6 +24,9 @@ pub struct ControllerArgs {
     /// Keep the log of blocks here, for `serin replay`; without it there is none
     #[arg(long, env = "SERIN_EVIDENCE_DIR", value_name = "FOLDER")]
     pub evidence_dir: Option<PathBuf>,
+    /// Append one JSON line for each decision to this file; docs/audit.md says what stands there
+    #[arg(long, env = "SERIN_AUDIT_LOG", value_name = "FILE")]
+    pub audit_log: Option<PathBuf>,
     /// What annotation keys begin with
     #[arg(long, env = "SERIN_ANNOTATION_PREFIX", default_value = controller::contract::names::PREFIX, value_name = "PREFIX")]
     pub annotation_prefix: String,

@@ -415,6 +415,9 @@ impl Desk {
                     .events
                     .post(known.reference(&self.key), Note::of(decision));
                 self.hub.server.meter.decision(&decision.to.to_string());
+                if let Some(audit) = &self.hub.audit {
+                    audit.append(&self.key, &recorded.explained());
+                }
                 Ok(())
             }
         }

@@ -1,13 +1,10 @@
 //! What the controller tells of itself: `/metrics`, `/healthz`, `/readyz`.
 
+use crate::notify::{self, Outcomes};
 use bytes::Bytes;
-use contract::{
-    metrics::help,
-    names::{
-        METRIC_API_REQUESTS, METRIC_LEADER, METRIC_ROLLOUTS, METRIC_SCRAPE_FAILURES, METRIC_TURN,
-        METRIC_WEIGHT_DECISIONS,
-    },
-    release::Phase,
+use contract::names::{
+    METRIC_API_REQUESTS, METRIC_LEADER, METRIC_ROLLOUTS, METRIC_SCRAPE_FAILURES, METRIC_TURN,
+    METRIC_WEIGHT_DECISIONS,
 };
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
@@ -18,7 +15,6 @@ use prometheus::{
     TextEncoder,
 };
 use std::{
-    collections::BTreeMap,
     convert::Infallible,
     fmt,
     sync::{
@@ -36,18 +32,17 @@ pub(super) struct Meter {
     registry: Registry,
     /// 1 while this one leads.
     pub leader: IntGauge,
-    rollouts: IntGaugeVec,
+    /// By phase.
+    pub rollouts: IntGaugeVec,
     decisions: IntCounterVec,
     calls: IntCounterVec,
     /// Durations of turns.
     pub turns: Histogram,
     /// Pages that could not be read.
     pub deaf: IntCounter,
+    /// What became of notifications.
+    pub notifications: Outcomes,
     ready: AtomicBool,
-}
-
-fn named(name: &str) -> Opts {
-    Opts::new(name, help(name))
 }
 
 impl Meter {
@@ -55,21 +50,27 @@ impl Meter {
     pub fn new() -> Result<Meter, prometheus::Error> {
         let registry = Registry::new();
         let meter = Meter {
-            leader: IntGauge::with_opts(named(METRIC_LEADER))?,
-            rollouts: IntGaugeVec::new(named(METRIC_ROLLOUTS), &["phase"])?,
-            decisions: IntCounterVec::new(named(METRIC_WEIGHT_DECISIONS), &["phase"])?,
-            calls: IntCounterVec::new(named(METRIC_API_REQUESTS), &["verb", "resource", "code"])?,
-            turns: Histogram::with_opts(
-                HistogramOpts::from(named(METRIC_TURN)).buckets(TURN_EDGES.to_vec()),
+            leader: IntGauge::new(METRIC_LEADER, "1 while this controller leads")?,
+            rollouts: IntGaugeVec::new(Opts::new(METRIC_ROLLOUTS, "Rollouts by phase"), &["phase"])?,
+            decisions: IntCounterVec::new(
+                Opts::new(METRIC_WEIGHT_DECISIONS, "Decisions by the phase that they led to"),
+                &["phase"],
             )?,
-            deaf: IntCounter::with_opts(named(METRIC_SCRAPE_FAILURES))?,
+            calls: IntCounterVec::new(
+                Opts::new(
+                    METRIC_API_REQUESTS,
+                    "Requests to the API server, watches apart; code 0: no answer",
+                ),
+                &["verb", "resource", "code"],
+            )?,
+            turns: Histogram::with_opts(
+                HistogramOpts::new(METRIC_TURN, "Duration of turns").buckets(TURN_EDGES.to_vec()),
+            )?,
+            deaf: IntCounter::new(METRIC_SCRAPE_FAILURES, "Pages of evidence that could not be read")?,
+            notifications: notify::outcomes()?,
             ready: AtomicBool::new(false),
             registry,
         };
-        // From zero on, or the first of its kind would be no increase.
-        for phase in Phase::ALL {
-            meter.decisions.with_label_values(&[&phase.to_string()]);
-        }
         let r = &meter.registry;
         r.register(Box::new(meter.leader.clone()))?;
         r.register(Box::new(meter.rollouts.clone()))?;
@@ -77,6 +78,7 @@ impl Meter {
         r.register(Box::new(meter.calls.clone()))?;
         r.register(Box::new(meter.turns.clone()))?;
         r.register(Box::new(meter.deaf.clone()))?;
+        r.register(Box::new(meter.notifications.clone()))?;
         Ok(meter)
     }
 
@@ -85,14 +87,6 @@ impl Meter {
         self.calls
             .with_label_values(&[verb, resource, &code.to_string()])
             .inc();
-    }
-
-    /// How many Rollouts are where; those of no phase are none.
-    pub fn count(&self, phases: &BTreeMap<String, i64>) {
-        for phase in Phase::ALL.map(|p| p.to_string()) {
-            let n = phases.get(&phase).copied().unwrap_or_default();
-            self.rollouts.with_label_values(&[phase.as_str()]).set(n);
-        }
     }
 
     /// One decision.

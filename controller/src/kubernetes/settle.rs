@@ -9,7 +9,10 @@ use super::{
     service,
     sight::Sight,
 };
-use crate::gates::{self, Question};
+use crate::{
+    gates::{self, Question},
+    notify::Words,
+};
 use contract::{
     Split,
     names::{CHANGED_BY, FINALIZER, ORDER, STABLE_SERVICE},
@@ -89,6 +92,24 @@ impl Desk {
                 let news = self.named(Question::after(gate, &sight.plan, decision));
                 gates::tell(hook, news, &credentials.webhook);
             }
+        }
+    }
+
+    /// Queues news for whoever is to be told.
+    async fn notify(&self, sight: &Sight, decision: &Decision) {
+        let receivers = &sight.plan.policy.notify;
+        if receivers.is_empty() {
+            return;
+        }
+        let secrets = self.hub.secrets.of(&self.hub.server, &self.key.namespace, false);
+        if let Ok(credentials) = secrets.await {
+            let words = Words {
+                rollout: &self.key.name,
+                namespace: &self.key.namespace,
+                stable: &sight.plan.stable.name,
+                decision,
+            };
+            self.hub.notify(receivers, &words, &credentials.webhook);
         }
     }
 
@@ -212,6 +233,7 @@ impl Desk {
             for action in &step.actions {
                 if let Action::Record(recorded) = action {
                     self.tell_gates(&sight, &recorded.decision).await;
+                    self.notify(&sight, &recorded.decision).await;
                 }
             }
         }

@@ -8,6 +8,7 @@ use contract::{
 };
 use engine::{Proxy, Told};
 use http::{Request, StatusCode, header};
+use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use std::{net::SocketAddr, time::Duration};
 
@@ -54,10 +55,13 @@ impl Scrape {
 
     /// A pod that tells evidence to whoever has the Secret of its namespace.
     pub fn of_pod(name: &str, address: SocketAddr, credentials: &Credentials) -> Scrape {
-        let client = Client::new(address.to_string(), PATIENCE);
+        let mut client = Client::new(address.to_string(), PATIENCE);
+        if let Ok(proven) = ServerName::try_from(EVIDENCE_NAME) {
+            client = client.secured(credentials.tls.clone(), proven);
+        }
         Scrape {
             name: name.to_owned(),
-            client: client.secured(credentials.tls.clone(), EVIDENCE_NAME),
+            client,
             token: Some(credentials.token.clone()),
             missing_since: None,
         }

@@ -4,6 +4,8 @@ use crate::Fault;
 
 /// Port of a URL without one.
 const HTTP_PORT: u16 = 80;
+/// The same with TLS.
+const HTTPS_PORT: u16 = 443;
 
 /// A URL taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,23 @@ impl Address {
             return Err(("is https, which checks do not speak yet", remedy));
         }
         let rest = url.strip_prefix("http://").ok_or(("is no http:// URL", remedy))?;
+        Address::apart(rest, HTTP_PORT, remedy)
+    }
+
+    /// Of a URL that may be https, and whether it is.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn secure(url: &str) -> Result<(Address, bool), (&'static str, &'static str)> {
+        let remedy = "write for example https://hooks.example.org/services/1";
+        match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+            (Some(rest), _) => Ok((Address::apart(rest, HTTPS_PORT, remedy)?, true)),
+            (None, Some(rest)) => Ok((Address::apart(rest, HTTP_PORT, remedy)?, false)),
+            (None, None) => Err(("is no http:// or https:// URL", remedy)),
+        }
+    }
+
+    fn apart(rest: &str, port: u16, remedy: &'static str) -> Result<Address, (&'static str, &'static str)> {
         if !rest.bytes().all(|b| b.is_ascii_graphic()) || rest.contains('#') {
             return Err(("has characters that no request can have", "escape them as %20"));
         }
@@ -34,7 +53,7 @@ impl Address {
         if authority.contains('@') {
             return Err(("holds a password, which would stand in logs", remedy));
         }
-        let authority = with_port(authority).ok_or(("has no host, or a port that is none", remedy))?;
+        let authority = with_port(authority, port).ok_or(("has no host, or a port that is none", remedy))?;
         let slash = if path.starts_with('/') { "" } else { "/" };
         Ok(Address {
             authority,
@@ -44,12 +63,12 @@ impl Address {
 }
 
 /// `host:port`; `None` when either is wrong.
-fn with_port(authority: &str) -> Option<String> {
+fn with_port(authority: &str, port: u16) -> Option<String> {
     let bracket = authority.rfind(']').map_or(0, |i| i + 1);
     let colon = authority[bracket..].find(':').map(|i| i + bracket);
     let (host, port) = match colon {
         Some(i) => (&authority[..i], authority[i + 1..].parse().ok()?),
-        None => (authority, HTTP_PORT),
+        None => (authority, port),
     };
     let is_host = !host.is_empty() && (host.starts_with('[') == host.ends_with(']'));
     (is_host && port > 0).then(|| format!("{host}:{port}"))
