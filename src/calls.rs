@@ -2,10 +2,10 @@
 
 use crate::{
     app::local_runtime,
-    cli::{ApproveArgs, Output, StatusArgs, TargetArgs, WatchArgs, WeightArgs, Where},
+    cli::{ApproveArgs, Output, StatusArgs, TargetArgs, WeightArgs, Where},
     cluster,
     fail::Failure,
-    plane, view,
+    guess, plane, view,
 };
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, StatusCode, body::Bytes, header};
@@ -18,7 +18,7 @@ use proxy::contract::{
 };
 use serde::de::DeserializeOwned;
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     net::SocketAddr,
     process::ExitCode,
     time::Duration,
@@ -26,8 +26,6 @@ use std::{
 
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often `serin watch` looks.
-const GLANCE: Duration = Duration::from_millis(500);
 /// Most of an answer that is read.
 const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 
@@ -38,7 +36,7 @@ pub fn status(args: &StatusArgs) -> Result<ExitCode, Failure> {
     }
     let admin = Admin::find(&args.at)?;
     let all: Vec<Status> = match &args.name {
-        Some(name) => vec![admin.get(&format!("/rollouts/{}", segment(name)?))?],
+        Some(name) => vec![admin.release(name)?],
         None => admin.get("/rollouts")?,
     };
     match args.output {
@@ -68,29 +66,6 @@ fn order(at: &Where, name: &str, command: Command, cause: Option<&str>) -> Resul
     }
 }
 
-/// `serin watch`, until it is interrupted.
-pub fn watch(args: &WatchArgs) -> Result<ExitCode, Failure> {
-    if args.at.is_cluster() {
-        return cluster::watch(args);
-    }
-    let is_plain = args.plain || !io::stdout().is_terminal();
-    let path = format!("/rollouts/{}", segment(&args.name)?);
-    let mut last = String::new();
-    loop {
-        let status: Status = Admin::find(&args.at)?.get(&path)?;
-        let text = if is_plain {
-            view::table(&[status])
-        } else {
-            view::live(&view::detail(&status))
-        };
-        if text != last {
-            print_text(&text);
-            last = text;
-        }
-        std::thread::sleep(GLANCE);
-    }
-}
-
 /// `serin weight`
 pub fn weight(args: &WeightArgs) -> Result<ExitCode, Failure> {
     let split = Split::parse(&args.weight, args.total.as_deref(), "").map_err(|faults| {
@@ -111,12 +86,17 @@ pub fn weight(args: &WeightArgs) -> Result<ExitCode, Failure> {
 }
 
 fn give(at: &Where, name: &str, command: &Command, cause: Option<&str>) -> Result<ExitCode, Failure> {
+    print_text(&view::table(&[told(at, name, command, cause)?]));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Gives an order; how the release stands after it.
+pub fn told(at: &Where, name: &str, command: &Command, cause: Option<&str>) -> Result<Status, Failure> {
     let admin = Admin::find(at)?;
     let body = serde_json::to_vec(command).map_err(Failure::refused)?;
     let path = format!("/rollouts/{}/command", segment(name)?);
-    let status: Status = admin.call(Method::POST, &path, body, cause)?;
-    print_text(&view::table(&[status]));
-    Ok(ExitCode::SUCCESS)
+    let done = admin.call(Method::POST, &path, body, cause);
+    done.map_err(|failure| admin.meant(name, failure))
 }
 
 /// Prints a value for scripts.
@@ -171,6 +151,24 @@ impl Admin {
     /// The answer to a GET.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.call(Method::GET, path, Vec::new(), None)
+    }
+
+    /// Where one release stands.
+    pub fn release(&self, name: &str) -> Result<Status, Failure> {
+        let found = self.get(&format!("/rollouts/{}", segment(name)?));
+        found.map_err(|failure| self.meant(name, failure))
+    }
+
+    /// The failure, or, where the name is the fault, the one that was probably meant.
+    fn meant(&self, name: &str, failure: Failure) -> Failure {
+        let Ok(all) = self.get::<Vec<Status>>("/rollouts") else {
+            return failure;
+        };
+        let known: Vec<&str> = all.iter().map(|s| s.service.as_str()).collect();
+        match known.contains(&name) {
+            true => failure,
+            false => Failure::refused(guess::absent("service", name, &known)),
+        }
     }
 
     /// The answer to a POST of a value.

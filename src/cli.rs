@@ -3,15 +3,13 @@
 mod cluster;
 mod control;
 mod look;
-mod migrate;
 mod planes;
 mod study;
 mod tls;
 
-pub use cluster::{ApproveArgs, DeployArgs, ManifestArgs, WatchArgs};
+pub use cluster::{ApproveArgs, DeployArgs, HistoryArgs, ManifestArgs, WatchArgs};
 pub use control::ControllerArgs;
 pub use look::{DecideArgs, ExplainArgs, ReplayArgs};
-pub use migrate::MigrateArgs;
 pub use planes::{ClusterArgs, ProxyArgs};
 pub use study::{PlanArgs, Reference, SimulateArgs};
 pub use tls::TlsArgs;
@@ -96,14 +94,14 @@ pub enum Command {
     Approve(ApproveArgs),
     /// Release an image in a cluster, and, for a pipeline, wait for how it ends
     Deploy(DeployArgs),
-    /// Follow a release live
+    /// Say who changed what, when and why
+    History(HistoryArgs),
+    /// Follow releases live
     Watch(WatchArgs),
     /// Put proxies in front of the Service of plain manifests
     Front(ManifestArgs),
     /// Put a proxy into each pod of plain manifests, as a sidecar
     Inject(ManifestArgs),
-    /// Say in Serin's words what ingress-nginx, Flagger or Argo Rollouts was told
-    Migrate(MigrateArgs),
 }
 
 /// `serin demo`
@@ -250,7 +248,7 @@ pub enum Output {
 }
 
 /// Which running Serin is meant: one in a cluster, or one on this machine.
-#[derive(Args)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Which Serin")]
 pub struct Where {
     /// In a cluster: the namespace [default: that of the context]

@@ -2,6 +2,7 @@
 
 mod deploy;
 mod ending;
+mod follow;
 mod order;
 mod page;
 mod rollout;
@@ -9,20 +10,22 @@ mod trouble;
 mod weight;
 
 pub use deploy::main as deploy;
+pub use page::now;
 
 use crate::{
     app::local_runtime,
     calls::{print_json, print_text},
-    cli::{ExplainArgs, Output, StatusArgs, WatchArgs, WeightArgs, Where},
+    cli::{ExplainArgs, Output, StatusArgs, WeightArgs, Where},
     fail::Failure,
+    watch::Sight,
 };
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use proxy::contract::release::Command;
+use proxy::contract::release::{Command, Decision};
 use rollout::Rollout;
-use std::{io::IsTerminal, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 use tokio::time::timeout;
 use trouble::Trouble;
 
@@ -134,21 +137,30 @@ pub fn explain(args: &ExplainArgs) -> Result<ExitCode, Failure> {
     })
 }
 
-/// `serin watch`, until it is interrupted or the Rollout is deleted.
-pub fn watch(args: &WatchArgs) -> Result<ExitCode, Failure> {
-    let is_plain = args.plain || !std::io::stdout().is_terminal();
+/// Tells how the Rollouts stand, all or those of these names, whenever one changes; until nobody listens any more.
+pub fn follow(at: &Where, names: &[String], tell: impl FnMut(Vec<Sight>) -> bool) -> Result<(), Failure> {
     local_runtime()?.block_on(async {
-        let cluster = Cluster::connect(&args.at).await?;
-        let first = cluster.rollout(&args.name).await?;
-        let mut changes = std::pin::pin!(cluster.changes(&first.name));
-        let (mut shown, mut rollout) = (String::new(), first);
-        loop {
-            shown = if is_plain {
-                page::next_line(&rollout, &shown)
-            } else {
-                page::screen(&rollout)
-            };
-            rollout = rollout::next(&mut changes, &args.name).await?;
+        let cluster = Cluster::connect(at).await?;
+        for name in names {
+            cluster.rollout(name).await?;
         }
+        cluster.rollouts().await?;
+        follow::follow(&cluster, names, tell).await
+    })
+}
+
+/// The decisions that a status keeps, oldest first.
+pub fn decisions(at: &Where, name: &str) -> Result<Vec<Decision>, Failure> {
+    local_runtime()?.block_on(async {
+        let cluster = Cluster::connect(at).await?;
+        Ok(cluster.rollout(name).await?.status.decisions)
+    })
+}
+
+/// One order, and the controller's answer.
+pub fn order(at: &Where, name: &str, command: Command, cause: Option<&str>) -> Result<String, Failure> {
+    local_runtime()?.block_on(async {
+        let cluster = Cluster::connect(at).await?;
+        Ok(order::give(&cluster, name, command, cause).await?.0)
     })
 }

@@ -62,7 +62,7 @@ fn dressed(page: String) -> String {
 /// The one that is named, or the only one.
 fn release(admin: &Admin, name: Option<&str>) -> Result<Status, Failure> {
     if let Some(name) = name {
-        return admin.get(&format!("/rollouts/{}", segment(name)?));
+        return admin.release(name);
     }
     let mut all: Vec<Status> = admin.get("/rollouts")?;
     let names: Vec<String> = all.iter().map(|s| s.service.clone()).collect();

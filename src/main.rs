@@ -4,6 +4,7 @@
 
 mod app;
 mod calls;
+mod ci;
 mod cli;
 mod cluster;
 mod control;
@@ -13,10 +14,11 @@ mod demo;
 mod explain;
 mod fail;
 mod figures;
+mod guess;
+mod history;
 mod load;
 mod logs;
 mod manifest;
-mod migrate;
 mod ping;
 mod plan;
 mod plane;
@@ -24,6 +26,7 @@ mod replay;
 mod run;
 mod simulate;
 mod view;
+mod watch;
 
 use cli::{Cli, Command};
 use std::process::ExitCode;
@@ -53,10 +56,10 @@ fn main() -> ExitCode {
         Command::Undo(args) => calls::command(&args, controller::contract::release::Command::Undo),
         Command::Approve(args) => calls::approve(&args),
         Command::Deploy(args) => cluster::deploy(&args),
-        Command::Watch(args) => calls::watch(&args),
+        Command::History(args) => history::main(&args),
+        Command::Watch(args) => watch::main(&args),
         Command::Front(args) => manifest::main(&args, manifest::Place::Front),
         Command::Inject(args) => manifest::main(&args, manifest::Place::Sidecar),
-        Command::Migrate(args) => migrate::main(&args),
         Command::Retry(args) => calls::command(&args, controller::contract::release::Command::Retry),
     };
     done.unwrap_or_else(fail::report)

@@ -6,12 +6,12 @@ use std::fmt::Write;
 /// Width of an evidence bar.
 const BAR: usize = 24;
 
-/// Puts the cursor into the corner of an empty terminal.
-const EMPTY: &str = "\x1b[H\x1b[2J";
-
-/// A page that takes the place of what the terminal shows.
-pub fn live(page: &str) -> String {
-    format!("{EMPTY}{page}")
+/// Why it stands as it does: the words of the decision that settled it, or of the last turn.
+pub fn why(s: &Status) -> &str {
+    let settled = |p: Phase| matches!(p, Phase::Promoting | Phase::RollingBack | Phase::Undecided);
+    let decision = s.decisions.iter().rev().find(|d| settled(d.to));
+    let decision = decision.filter(|_| s.phase.is_final() || s.phase == Phase::Undecided);
+    decision.map_or(&s.reason, |d| &d.reason)
 }
 
 /// One line a release.
@@ -123,7 +123,9 @@ pub fn detail(s: &Status) -> String {
         "  good       {}",
         bar(s.figures.log_promote, s.figures.promote_at)
     );
-    s.checks.iter().for_each(|c| out.push_str(&check(c)));
+    for c in &s.checks {
+        let _ = writeln!(out, " {}", check_line(c));
+    }
     if !s.decisions.is_empty() {
         out.push_str("\n  decisions\n");
     }
@@ -141,8 +143,8 @@ pub fn detail(s: &Status) -> String {
     out
 }
 
-/// `check      db-load 0.93, at most 0.8: breach, 2 of the 3 in a row that roll back since 12:00:10Z`
-fn check(c: &CheckStatus) -> String {
+/// ` check      db-load 0.93, at most 0.8: breach, 2 of the 3 in a row that roll back since 12:00:10Z`
+pub fn check_line(c: &CheckStatus) -> String {
     let value = c.value.map_or("-".into(), |v| v.to_string());
     let state = match (&c.missing, c.breach) {
         (Some(why), _) => format!("no data ({why})"),
@@ -153,7 +155,7 @@ fn check(c: &CheckStatus) -> String {
         (None, false) => "kept".to_owned(),
     };
     format!(
-        "  check      {} {value}, {}: {state} since {}\n",
+        " check      {} {value}, {}: {state} since {}",
         c.name,
         c.limit,
         clock(c.since)
@@ -198,6 +200,22 @@ pub fn bar(log_evidence: f64, at: f64) -> String {
 pub fn clock(unix: f64) -> String {
     let s = unix.max(0.0) as u64 % 86_400;
     format!("{:02}:{:02}:{:02}Z", s / 3600, s / 60 % 60, s % 60)
+}
+
+/// Date and time (UTC) of a Unix time: `2026-11-23 14:39:45Z`.
+pub fn moment(unix: f64) -> String {
+    // Days to a date, after H. Hinnant's algorithm for the proleptic Gregorian calendar.
+    let days = (unix.max(0.0) / 86_400.0) as u64 + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (day, month) = (
+        day - (153 * month + 2) / 5 + 1,
+        if month < 10 { month + 3 } else { month - 9 },
+    );
+    let year = year + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02} {}", clock(unix))
 }
 
 #[cfg(test)]
@@ -271,6 +289,9 @@ mod tests {
         assert!(bar(f64::NEG_INFINITY, 3.0).starts_with("[...."));
         assert!(bar(99.0, 3.0).contains("100 %"));
         assert_eq!(clock(86_399.9), "23:59:59Z");
+        assert_eq!(moment(0.0), "1970-01-01 00:00:00Z");
+        assert_eq!(moment(951_782_400.0), "2000-02-29 00:00:00Z");
+        assert_eq!(moment(1_795_444_785.0), "2026-11-23 14:39:45Z");
         assert!(detail(&status()).contains("v1 -> v2"));
     }
 }

@@ -88,10 +88,7 @@ impl Options {
             return Ok((self.over(loaded.settings.clone())?, Some(loaded)));
         };
         let settings = Settings::from_entry(&cluster.proxy);
-        let mut settings = settings.map_err(|f| StartError::Faults("options".to_owned(), f))?;
-        if let Some(namespace) = &mut settings.ingress_nginx {
-            namespace.clone_from(&cluster.namespace);
-        }
+        let settings = settings.map_err(|f| StartError::Faults("options".to_owned(), f))?;
         Ok((self.over(settings)?, None))
     }
 

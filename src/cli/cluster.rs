@@ -44,12 +44,40 @@ pub struct DeployArgs {
 
 /// `serin watch`
 #[derive(Args)]
+#[command(
+    after_help = "In a terminal: ? explains the keys. In a pipe: one line a change; in GitLab and GitHub, details fold.\n\nExamples:\n  serin watch                     all releases of this machine, or of the namespace\n  serin watch echo\n  serin watch echo --wait         end as the release ends: 0 promoted, 1 rolled back, 2 undecided\n  serin watch --output json | jq -r '.name + \" \" + .status.phase'"
+)]
 pub struct WatchArgs {
-    /// The rollout
-    pub name: String,
+    /// The rollouts; without a name, all
+    pub names: Vec<String>,
     /// One line a change instead of the live view; the default when the output is no terminal
     #[arg(long)]
     pub plain: bool,
+    /// With json: one line of JSON a change
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// End when the releases have ended: 0 promoted or none under way, 1 rolled back, 2 undecided
+    #[arg(long)]
+    pub wait: bool,
+    /// Which Serin.
+    #[command(flatten)]
+    pub at: Where,
+}
+
+/// `serin history`
+#[derive(Args)]
+#[command(
+    after_help = "On a machine: all of state/history.jsonl. In a cluster: what the status keeps, or with --audit-log everything.\n\nExamples:\n  serin history echo\n  serin history echo --output json | jq -r '.[] | select(.by != \"serin-controller\") | .reason'"
+)]
+pub struct HistoryArgs {
+    /// The service
+    pub name: String,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// Read this audit log of a controller, instead of the state folder or the status
+    #[arg(long, value_name = "FILE")]
+    pub audit_log: Option<PathBuf>,
     /// Which Serin.
     #[command(flatten)]
     pub at: Where,

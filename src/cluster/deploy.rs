@@ -9,6 +9,7 @@ use super::{
 use crate::{
     app::local_runtime,
     calls::{print_json, print_text},
+    ci::Pipeline,
     cli::{DeployArgs, Output},
     fail::Failure,
     view,
@@ -263,7 +264,14 @@ fn finish(args: &DeployArgs, last: &Rollout, end: End) -> Result<ExitCode, Failu
             "exitCode": code,
             "status": last.told().status,
         }))?,
-        Output::Text => print_text(&format!("{}: {}\n", end.outcome.words(), end.reason)),
+        Output::Text => {
+            if let Some(pipeline) = Pipeline::here() {
+                let title = format!("{}: counts, evidence and decisions", last.name);
+                let key = format!("serin_{}", last.name);
+                print_text(&pipeline.section(&key, &title, &page::detail(last), page::now()));
+            }
+            print_text(&format!("{}: {}\n", end.outcome.words(), end.reason));
+        }
     }
     Ok(ExitCode::from(code))
 }

@@ -58,16 +58,10 @@ pub fn detail(r: &Rollout) -> String {
 }
 
 /// What somebody must do, if anybody must.
-fn ailment(r: &Rollout) -> Option<&str> {
+pub fn ailment(r: &Rollout) -> Option<&str> {
     let mut conditions = r.status.conditions.iter();
     let ill = conditions.find(|c| c.kind == condition::HEALTHY && c.status == "False")?;
     Some(&ill.message)
-}
-
-/// The live view of a terminal.
-pub fn screen(r: &Rollout) -> String {
-    print_text(&view::live(&detail(r)));
-    String::new()
 }
 
 /// Prints a line if it is another than the last, which it gives back.

@@ -1,7 +1,7 @@
 //! Rollouts as the API server has them.
 
-use super::{Cluster, Trouble};
-use crate::fail::Failure;
+use super::{Cluster, Trouble, page};
+use crate::{fail::Failure, guess, watch::Sight};
 use futures_util::{Stream, StreamExt};
 use kube::{
     Api, ResourceExt,
@@ -41,7 +41,7 @@ pub struct Rollout {
 impl Rollout {
     /// # Errors
     /// A spec or a status that this version does not understand.
-    fn read(object: DynamicObject) -> Result<Rollout, Failure> {
+    pub fn read(object: DynamicObject) -> Result<Rollout, Failure> {
         let name = object.name_any();
         let wrong = |part: &str, e: serde_json::Error| {
             Failure::refused(format!(
@@ -101,6 +101,19 @@ impl Rollout {
             // The status has the verdict in words; a page shows those.
             needed: None,
             steps: self.steps(),
+        }
+    }
+
+    /// For the live view.
+    pub fn sight(&self) -> Sight {
+        let s = &self.status;
+        Sight {
+            name: self.name.clone(),
+            namespace: self.namespace.clone(),
+            status: self.shown(),
+            explanation: None,
+            places: format!("{} of {} proxies answer", s.proxies.heard, s.proxies.known),
+            needs_you: page::ailment(self).map(str::to_owned),
         }
     }
 
@@ -183,11 +196,16 @@ impl Cluster {
                 "there is no rollout {name}, nor any other, in namespace {}; choose another with -n, or apply one as in k8s/tracks/rollout.yml",
                 self.namespace
             )),
-            Ok(all) => Failure::refused(format!(
-                "there is no rollout {name} in namespace {}; there are: {}",
-                self.namespace,
-                names(&all)
-            )),
+            Ok(all) => {
+                let known: Vec<&str> = all.iter().map(|r| r.name.as_str()).collect();
+                let meant = guess::nearest(name, &known);
+                let meant = meant.map_or(String::new(), |near| format!("; did you mean {near}?"));
+                Failure::refused(format!(
+                    "there is no rollout {name} in namespace {}{meant}; there are: {}",
+                    self.namespace,
+                    names(&all)
+                ))
+            }
         }
     }
 
@@ -214,7 +232,8 @@ where
     }
 }
 
-fn lost(error: watcher::Error) -> Result<(), Failure> {
+/// What a watch that broke means: an outage passes, a refusal does not.
+pub fn lost(error: watcher::Error) -> Result<(), Failure> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(s))
         | watcher::Error::WatchStartFailed(kube::Error::Api(s))
