@@ -3,6 +3,7 @@
 mod cluster;
 mod control;
 mod look;
+mod migrate;
 mod planes;
 mod study;
 mod tls;
@@ -10,6 +11,7 @@ mod tls;
 pub use cluster::{ApproveArgs, DeployArgs, HistoryArgs, ManifestArgs, WatchArgs};
 pub use control::ControllerArgs;
 pub use look::{DecideArgs, ExplainArgs, ReplayArgs};
+pub use migrate::MigrateArgs;
 pub use planes::{ClusterArgs, ProxyArgs};
 pub use study::{PlanArgs, Reference, SimulateArgs};
 pub use tls::TlsArgs;
@@ -102,6 +104,8 @@ pub enum Command {
     Front(ManifestArgs),
     /// Put a proxy into each pod of plain manifests, as a sidecar
     Inject(ManifestArgs),
+    /// Say in Serin's words what ingress-nginx, Flagger or Argo Rollouts was told
+    Migrate(MigrateArgs),
 }
 
 /// `serin demo`

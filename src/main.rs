@@ -19,6 +19,7 @@ mod history;
 mod load;
 mod logs;
 mod manifest;
+mod migrate;
 mod ping;
 mod plan;
 mod plane;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         Command::Watch(args) => watch::main(&args),
         Command::Front(args) => manifest::main(&args, manifest::Place::Front),
         Command::Inject(args) => manifest::main(&args, manifest::Place::Sidecar),
+        Command::Migrate(args) => migrate::main(&args),
         Command::Retry(args) => calls::command(&args, controller::contract::release::Command::Retry),
     };
     done.unwrap_or_else(fail::report)

@@ -1,10 +1,12 @@
 //! `serin front` and `serin inject`: plain manifests with what it takes to release behind Serin, and back.
 
-mod documents;
-mod front;
+pub mod documents;
+pub mod front;
 mod made;
 mod plain;
 mod sidecar;
+
+pub use plain::annotate;
 
 use crate::{calls::print_text, cli::ManifestArgs, fail::Failure};
 use std::{

@@ -121,6 +121,7 @@ fn entry(given: &ClusterArgs) -> ProxyEntry {
         drain_grace: given.drain_grace,
         drain_deadline: given.drain_deadline,
         debug_headers: given.allow_debug,
+        ingress_nginx_metrics: given.ingress_nginx_metrics,
         trusted_proxies: given.trusted_proxies.clone(),
         proxy_protocol: given.tls.proxy_protocol,
         tls: given.tls.front(),

@@ -64,6 +64,8 @@ pub struct ProxyEntry {
     pub max_connections: usize,
     /// Whether clients may ask with `x-serin-debug` which track served and why.
     pub debug_headers: bool,
+    /// Whether `/metrics` tells requests and durations by the names of ingress-nginx too, for dashboards made for it.
+    pub ingress_nginx_metrics: bool,
     /// Whether every connection begins with a PROXY protocol header: `off`, `v1`, `v2` or `any`. Only for listeners that
     /// nobody but a load balancer can reach: whoever can, chooses the address that he is taken for.
     pub proxy_protocol: ProxyProtocol,
@@ -97,6 +99,7 @@ impl Default for ProxyEntry {
             drain_deadline: Span::seconds(30),
             max_connections: 10_000,
             debug_headers: false,
+            ingress_nginx_metrics: false,
             proxy_protocol: ProxyProtocol::Off,
             trusted_proxies: Vec::new(),
             tls: TlsEntry::default(),

@@ -14,6 +14,7 @@ pub mod fault;
 pub mod file;
 pub mod latency;
 pub mod matches;
+pub mod metrics;
 pub mod names;
 pub mod policy;
 pub mod release;

@@ -161,6 +161,10 @@ pub const METRIC_HANDSHAKES: &str = "serin_tls_handshakes_total";
 pub const METRIC_DNS_LOOKUPS: &str = "serin_dns_lookups_total";
 /// Gauge: host names of endpoints whose last lookup failed.
 pub const METRIC_DNS_STALE: &str = "serin_dns_stale_names";
+/// Counter of answered requests, as ingress-nginx calls it.
+pub const METRIC_NGINX_REQUESTS: &str = "nginx_ingress_controller_requests";
+/// Histogram of request durations, as ingress-nginx calls it.
+pub const METRIC_NGINX_DURATION: &str = "nginx_ingress_controller_request_duration_seconds";
 /// Gauge that is 1 for the controller that leads.
 pub const METRIC_LEADER: &str = "serin_controller_leader";
 /// Gauge of Rollouts by phase.

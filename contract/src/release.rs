@@ -36,6 +36,22 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All of them, in the order in which they come.
+    pub const ALL: [Phase; 12] = [
+        Phase::Idle,
+        Phase::Starting,
+        Phase::Verifying,
+        Phase::Shifting,
+        Phase::Holding,
+        Phase::Paused,
+        Phase::Promoting,
+        Phase::Watching,
+        Phase::Succeeded,
+        Phase::RollingBack,
+        Phase::RolledBack,
+        Phase::Undecided,
+    ];
+
     /// Whether the story has ended until somebody changes something.
     pub const fn is_final(self) -> bool {
         matches!(self, Phase::Idle | Phase::Succeeded | Phase::RolledBack)

@@ -226,11 +226,7 @@ async fn count(hub: Arc<Hub>) {
         if hub.world.is_whole() {
             hub.server.meter.set_ready();
         }
-        let rollouts = &hub.server.meter.rollouts;
-        rollouts.reset();
-        for (phase, n) in hub.world.phases() {
-            rollouts.with_label_values(&[phase.as_str()]).set(n);
-        }
+        hub.server.meter.count(&hub.world.phases());
     }
 }
 

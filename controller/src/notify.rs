@@ -80,7 +80,7 @@ impl Courier {
 
 /// Counters that nobody reads, and those of [`contract::names::METRIC_NOTIFICATIONS`] alike.
 pub(crate) fn outcomes() -> Result<Outcomes, prometheus::Error> {
-    let what = "Notifications by outcome; failed counts attempts";
-    let opts = prometheus::Opts::new(contract::names::METRIC_NOTIFICATIONS, what);
+    let name = contract::names::METRIC_NOTIFICATIONS;
+    let opts = prometheus::Opts::new(name, contract::metrics::help(name));
     IntCounterVec::new(opts, &["outcome"])
 }

@@ -45,6 +45,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// Whether clients may ask which track served.
     pub debug_headers: bool,
+    /// Whether metrics have the names of ingress-nginx too; if so, the namespace that they tell.
+    pub ingress_nginx: Option<String>,
     /// Peers that are believed about their clients.
     pub trusted_proxies: Vec<Cidr>,
     /// Where clients connect by TLS, if they can.
@@ -112,6 +114,7 @@ impl Settings {
             drain_deadline: entry.drain_deadline.duration(),
             max_connections: entry.max_connections,
             debug_headers: entry.debug_headers,
+            ingress_nginx: entry.ingress_nginx_metrics.then(String::new),
             trusted_proxies: entry
                 .trusted_proxies
                 .iter()

@@ -1,5 +1,6 @@
 //! `/metrics`: the counters of all workers, summed when somebody asks.
 
+mod ingress_nginx;
 pub mod openmetrics;
 
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
 };
 use contract::{
     latency::{EDGES, edge_seconds},
+    metrics::{self, Kind},
     names::{
         METRIC_CERTIFICATE_EXPIRY, METRIC_CONFIG_REJECTED, METRIC_CONNECTIONS, METRIC_DECISIONS,
         METRIC_DNS_LOOKUPS, METRIC_DNS_STALE, METRIC_DURATION, METRIC_EJECTIONS, METRIC_FAILURES,
@@ -49,150 +51,54 @@ fn families(shared: &Shared) -> Vec<MetricFamily> {
         all
     };
     let families = [
-        family(
-            METRIC_DURATION,
-            "Duration of requests, connecting apart.",
-            MetricType::HISTOGRAM,
-            of_each(durations),
-        ),
-        family(
-            METRIC_REQUESTS,
-            "Answered requests.",
-            MetricType::COUNTER,
-            of_each(answers),
-        ),
-        family(
-            METRIC_GRPC_REQUESTS,
-            "Answered calls of gRPC.",
-            MetricType::COUNTER,
-            of_each(calls),
-        ),
-        family(
-            METRIC_DECISIONS,
-            "Decisions where a request goes.",
-            MetricType::COUNTER,
-            of_each(decisions),
-        ),
-        family(
-            METRIC_FAILURES,
-            "Failures by side and kind.",
-            MetricType::COUNTER,
-            failures(shared, of_each(failed)),
-        ),
-        family(
-            METRIC_RETRIES,
-            "Second tries within a track, and those for which there was no budget.",
-            MetricType::COUNTER,
-            of_each(retries),
-        ),
-        family(
-            METRIC_MIRROR,
-            "Copies for the canary, by how they differed from what the client got.",
-            MetricType::COUNTER,
-            of_each(mirrors),
-        ),
-        family(
-            METRIC_MIRROR_DURATION,
-            "Duration of originals and of their copies, connecting apart.",
-            MetricType::HISTOGRAM,
-            of_each(mirror_durations),
-        ),
-        family(
-            METRIC_EJECTIONS,
-            "Times that an endpoint was left alone because it kept failing, by worker.",
-            MetricType::COUNTER,
-            of_each(ejections),
-        ),
-        family(
-            METRIC_INFLIGHT,
-            "Requests under way.",
-            MetricType::GAUGE,
-            of_each(inflight),
-        ),
-        family(
-            METRIC_SPLIT_WEIGHT,
-            "Weight in force, percent.",
-            MetricType::GAUGE,
-            weights(shared),
-        ),
-        family(
-            METRIC_GUARD,
-            "Whether the guard has cut the canary.",
-            MetricType::GAUGE,
-            guards(shared),
-        ),
-        family(
-            METRIC_SPLIT_INFO,
-            "Hash of the split in force.",
-            MetricType::GAUGE,
-            hashes(shared),
-        ),
-        family(
-            METRIC_CONFIG_REJECTED,
-            "Refused configuration.",
-            MetricType::COUNTER,
-            rejections(shared),
-        ),
-        family(
-            METRIC_CERTIFICATE_EXPIRY,
-            "When a certificate of ours ends, in seconds since 1970.",
-            MetricType::GAUGE,
-            certificates(shared),
-        ),
-        family(
-            METRIC_HANDSHAKES,
-            "TLS handshakes of clients.",
-            MetricType::COUNTER,
-            handshakes(shared),
-        ),
-        family(
-            METRIC_CONNECTIONS,
-            "Open client connections.",
-            MetricType::GAUGE,
-            connections(shared),
-        ),
-        family(
-            METRIC_DNS_LOOKUPS,
-            "Lookups of endpoints' host names.",
-            MetricType::COUNTER,
-            lookups(shared),
-        ),
-        family(
-            METRIC_DNS_STALE,
-            "Host names of endpoints whose last lookup failed; their last addresses are kept.",
-            MetricType::GAUGE,
-            stale(shared),
-        ),
+        family(METRIC_DURATION, of_each(durations)),
+        family(METRIC_REQUESTS, of_each(answers)),
+        family(METRIC_GRPC_REQUESTS, of_each(calls)),
+        family(METRIC_DECISIONS, of_each(decisions)),
+        family(METRIC_FAILURES, failures(shared, of_each(failed))),
+        family(METRIC_RETRIES, of_each(retries)),
+        family(METRIC_MIRROR, of_each(mirrors)),
+        family(METRIC_MIRROR_DURATION, of_each(mirror_durations)),
+        family(METRIC_EJECTIONS, of_each(ejections)),
+        family(METRIC_INFLIGHT, of_each(inflight)),
+        family(METRIC_SPLIT_WEIGHT, weights(shared)),
+        family(METRIC_GUARD, guards(shared)),
+        family(METRIC_SPLIT_INFO, hashes(shared)),
+        family(METRIC_CONFIG_REJECTED, rejections(shared)),
+        family(METRIC_CERTIFICATE_EXPIRY, certificates(shared)),
+        family(METRIC_HANDSHAKES, handshakes(shared)),
+        family(METRIC_CONNECTIONS, connections(shared)),
+        family(METRIC_DNS_LOOKUPS, lookups(shared)),
+        family(METRIC_DNS_STALE, stale(shared)),
         family(
             METRIC_LOG_DROPPED,
-            "Requests that the access log could not take.",
-            MetricType::COUNTER,
             told(shared.telemetry.has_log(), &shared.telemetry.lines_dropped),
         ),
         family(
             METRIC_SPANS,
-            "Spans taken by the collector.",
-            MetricType::COUNTER,
             told(shared.telemetry.has_spans(), &shared.telemetry.exported),
         ),
         family(
             METRIC_SPANS_DROPPED,
-            "Spans that could not be exported.",
-            MetricType::COUNTER,
             told(shared.telemetry.has_spans(), &shared.telemetry.spans_dropped),
         ),
     ];
     families
         .into_iter()
+        .chain(ingress_nginx::families(shared))
         .filter(|f| !f.get_metric().is_empty())
         .collect()
 }
 
-fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+fn family(name: &str, metrics: Vec<Metric>) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(name.to_owned());
-    family.set_help(help.to_owned());
-    family.set_field_type(kind);
+    family.set_help(metrics::help(name).to_owned());
+    family.set_field_type(match metrics::named(name).map(|m| m.kind) {
+        Some(Kind::Counter) => MetricType::COUNTER,
+        Some(Kind::Histogram) => MetricType::HISTOGRAM,
+        Some(Kind::Gauge) | None => MetricType::GAUGE,
+    });
     family.set_metric(metrics);
     family
 }
@@ -246,27 +152,32 @@ fn durations(service: &Service, out: &mut Vec<Metric>) {
                 ("evidence", word(evidence)),
             ]);
             let mut metric = Metric::from_label(labels);
-            metric.set_histogram(histogram(service, |m| &m.durations[track.index()][evidence]));
+            metric.set_histogram(histogram(service, |m| [&m.durations[track.index()][evidence]]));
             out.push(metric);
         }
     }
 }
 
-fn histogram(service: &Service, of: impl Fn(&Meter) -> &meter::Histogram) -> Histogram {
+/// One histogram of those that `of` names, added up.
+fn histogram<const N: usize>(service: &Service, of: impl Fn(&Meter) -> [&meter::Histogram; N]) -> Histogram {
+    let all = |count: fn(&meter::Histogram, usize) -> &AtomicU64, i: usize| {
+        let each = service.meters.iter().flat_map(&of);
+        each.fold(0u64, |n, h| n.wrapping_add(count(h, i).load(Relaxed)))
+    };
     let mut total = 0;
     let mut buckets = Vec::with_capacity(EDGES);
     for edge in 0..EDGES {
-        total += sum(service, |m| &of(m).buckets[edge]);
+        total += all(|h, i| &h.buckets[i], edge);
         let mut bucket = Bucket::default();
         bucket.set_upper_bound(edge_seconds(edge));
         bucket.set_cumulative_count(total);
         buckets.push(bucket);
     }
-    total += sum(service, |m| &of(m).buckets[EDGES]);
+    total += all(|h, i| &h.buckets[i], EDGES);
     let mut histogram = Histogram::default();
     histogram.set_bucket(buckets);
     histogram.set_sample_count(total);
-    histogram.set_sample_sum(sum(service, |m| &of(m).nanos) as f64 * 1e-9);
+    histogram.set_sample_sum(all(|h, _| &h.nanos, 0) as f64 * 1e-9);
     histogram
 }
 
@@ -401,7 +312,7 @@ fn mirrors(service: &Service, out: &mut Vec<Metric>) {
 
 fn mirror_durations(service: &Service, out: &mut Vec<Metric>) {
     for track in Track::BOTH {
-        let told = histogram(service, |m| &m.mirror_durations[track.index()]);
+        let told = histogram(service, |m| [&m.mirror_durations[track.index()]]);
         if told.get_sample_count() > 0 {
             let mut metric =
                 Metric::from_label(labels([("service", &service.name), ("track", track.name())]));

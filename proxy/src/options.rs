@@ -88,7 +88,10 @@ impl Options {
             return Ok((self.over(loaded.settings.clone())?, Some(loaded)));
         };
         let settings = Settings::from_entry(&cluster.proxy);
-        let settings = settings.map_err(|f| StartError::Faults("options".to_owned(), f))?;
+        let mut settings = settings.map_err(|f| StartError::Faults("options".to_owned(), f))?;
+        if let Some(namespace) = &mut settings.ingress_nginx {
+            namespace.clone_from(&cluster.namespace);
+        }
         Ok((self.over(settings)?, None))
     }
 

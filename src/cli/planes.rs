@@ -83,6 +83,9 @@ pub struct ClusterArgs {
     /// Let clients ask with `x-serin-debug: 1` which track served and why
     #[arg(long, env = "SERIN_ALLOW_DEBUG")]
     pub allow_debug: bool,
+    /// Tell requests and durations by the metric names of ingress-nginx too, for dashboards made for it
+    #[arg(long, env = "SERIN_INGRESS_NGINX_METRICS", requires = "service")]
+    pub ingress_nginx_metrics: bool,
     /// Address ranges of the proxies before this one, with commas between; only they are believed about who asks
     #[arg(
         long,

@@ -2,7 +2,7 @@
 
 use super::{Process, Scratch, get, loopback, raw, until};
 use serde_json::Value;
-use std::{fs, process::Command, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 /// Reads `/metrics` once a second.
 pub struct Prometheus {
@@ -13,10 +13,19 @@ pub struct Prometheus {
 
 impl Prometheus {
     pub fn start(port: u16, signals: u16) -> Prometheus {
+        Prometheus::with_rules(port, &[signals], &[])
+    }
+
+    /// One that reads several listeners, and evaluates rules once a second.
+    pub fn with_rules(port: u16, targets: &[u16], rules: &[&Path]) -> Prometheus {
         let scratch = Scratch::new();
         let config = scratch.path("prometheus.yml");
+        let targets: Vec<String> = targets.iter().map(|p| format!("'127.0.0.1:{p}'")).collect();
+        let rules: Vec<String> = rules.iter().map(|r| format!("'{}'", r.display())).collect();
         let text = format!(
-            "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\nscrape_configs: [{{ job_name: serin, static_configs: [{{ targets: ['127.0.0.1:{signals}'] }}] }}]\n"
+            "global: {{ scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s }}\nrule_files: [{}]\nscrape_configs: [{{ job_name: serin, static_configs: [{{ targets: [{}] }}] }}]\n",
+            rules.join(", "),
+            targets.join(", ")
         );
         fs::write(&config, text).unwrap();
         let process = Process::start(

@@ -2,9 +2,13 @@
 
 use crate::notify::{self, Outcomes};
 use bytes::Bytes;
-use contract::names::{
-    METRIC_API_REQUESTS, METRIC_LEADER, METRIC_ROLLOUTS, METRIC_SCRAPE_FAILURES, METRIC_TURN,
-    METRIC_WEIGHT_DECISIONS,
+use contract::{
+    metrics::help,
+    names::{
+        METRIC_API_REQUESTS, METRIC_LEADER, METRIC_ROLLOUTS, METRIC_SCRAPE_FAILURES, METRIC_TURN,
+        METRIC_WEIGHT_DECISIONS,
+    },
+    release::Phase,
 };
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
@@ -15,6 +19,7 @@ use prometheus::{
     TextEncoder,
 };
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     fmt,
     sync::{
@@ -32,8 +37,7 @@ pub(super) struct Meter {
     registry: Registry,
     /// 1 while this one leads.
     pub leader: IntGauge,
-    /// By phase.
-    pub rollouts: IntGaugeVec,
+    rollouts: IntGaugeVec,
     decisions: IntCounterVec,
     calls: IntCounterVec,
     /// Durations of turns.
@@ -45,32 +49,31 @@ pub(super) struct Meter {
     ready: AtomicBool,
 }
 
+fn named(name: &str) -> Opts {
+    Opts::new(name, help(name))
+}
+
 impl Meter {
     /// All at zero.
     pub fn new() -> Result<Meter, prometheus::Error> {
         let registry = Registry::new();
         let meter = Meter {
-            leader: IntGauge::new(METRIC_LEADER, "1 while this controller leads")?,
-            rollouts: IntGaugeVec::new(Opts::new(METRIC_ROLLOUTS, "Rollouts by phase"), &["phase"])?,
-            decisions: IntCounterVec::new(
-                Opts::new(METRIC_WEIGHT_DECISIONS, "Decisions by the phase that they led to"),
-                &["phase"],
-            )?,
-            calls: IntCounterVec::new(
-                Opts::new(
-                    METRIC_API_REQUESTS,
-                    "Requests to the API server, watches apart; code 0: no answer",
-                ),
-                &["verb", "resource", "code"],
-            )?,
+            leader: IntGauge::with_opts(named(METRIC_LEADER))?,
+            rollouts: IntGaugeVec::new(named(METRIC_ROLLOUTS), &["phase"])?,
+            decisions: IntCounterVec::new(named(METRIC_WEIGHT_DECISIONS), &["phase"])?,
+            calls: IntCounterVec::new(named(METRIC_API_REQUESTS), &["verb", "resource", "code"])?,
             turns: Histogram::with_opts(
-                HistogramOpts::new(METRIC_TURN, "Duration of turns").buckets(TURN_EDGES.to_vec()),
+                HistogramOpts::from(named(METRIC_TURN)).buckets(TURN_EDGES.to_vec()),
             )?,
-            deaf: IntCounter::new(METRIC_SCRAPE_FAILURES, "Pages of evidence that could not be read")?,
+            deaf: IntCounter::with_opts(named(METRIC_SCRAPE_FAILURES))?,
             notifications: notify::outcomes()?,
             ready: AtomicBool::new(false),
             registry,
         };
+        // From zero on, or the first of its kind would be no increase.
+        for phase in Phase::ALL {
+            meter.decisions.with_label_values(&[&phase.to_string()]);
+        }
         let r = &meter.registry;
         r.register(Box::new(meter.leader.clone()))?;
         r.register(Box::new(meter.rollouts.clone()))?;
@@ -87,6 +90,14 @@ impl Meter {
         self.calls
             .with_label_values(&[verb, resource, &code.to_string()])
             .inc();
+    }
+
+    /// How many Rollouts are where; those of no phase are none.
+    pub fn count(&self, phases: &BTreeMap<String, i64>) {
+        for phase in Phase::ALL.map(|p| p.to_string()) {
+            let n = phases.get(&phase).copied().unwrap_or_default();
+            self.rollouts.with_label_values(&[phase.as_str()]).set(n);
+        }
     }
 
     /// One decision.

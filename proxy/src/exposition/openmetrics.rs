@@ -49,7 +49,11 @@ pub fn text(families: &[MetricFamily]) -> String {
 }
 
 fn one(family: &MetricFamily, out: &mut String) {
-    let kind = family.get_field_type();
+    let kind = match family.get_field_type() {
+        // The names of others are kept as dashboards have them, and OpenMetrics has no counter without `_total`.
+        MetricType::COUNTER if !family.name().ends_with("_total") => MetricType::UNTYPED,
+        kind => kind,
+    };
     // A counter's family has the name without `_total`, its samples have it with.
     let name = match kind {
         MetricType::COUNTER => family.name().trim_end_matches("_total"),
@@ -87,6 +91,7 @@ fn samples(name: &str, kind: MetricType, metric: &Metric, out: &mut String) {
             out,
         ),
         MetricType::HISTOGRAM => histogram(name, labels, metric.get_histogram(), out),
+        MetricType::UNTYPED => sample(name, "", labels, None, metric.get_counter().get_value(), out),
         _ => sample(name, "", labels, None, metric.get_gauge().get_value(), out),
     }
 }
