@@ -5,6 +5,8 @@ mod support;
 
 use proxy::contract::{
     metrics::{ALL, Kind, Metric, Source},
+    names::PREFIX,
+    reference::{ANNOTATIONS, EVENTS},
     rollout::RolloutSpec,
 };
 use serde_json::{Value, json};
@@ -74,6 +76,30 @@ fn metrics() {
         }
     }
     fresh("metrics.md", &out);
+}
+
+#[test]
+fn annotations() {
+    let mut out = String::from("\n| key | on | value | default | meaning |\n|---|---|---|---|---|\n");
+    for a in ANNOTATIONS {
+        writeln!(
+            out,
+            "| `{PREFIX}{}` | {} | {} | {} | {} |",
+            a.key, a.on, a.value, a.default, a.meaning
+        )
+        .unwrap();
+    }
+    fresh("annotations.md", &out);
+}
+
+#[test]
+fn events() {
+    let mut out = String::from("\n| reason | type | meaning |\n|---|---|---|\n");
+    for e in EVENTS {
+        let kind = if e.warning { "Warning" } else { "Normal" };
+        writeln!(out, "| `{}` | {kind} | {} |", e.reason, e.meaning).unwrap();
+    }
+    fresh("events.md", &out);
 }
 
 #[test]

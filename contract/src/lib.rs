@@ -17,6 +17,7 @@ pub mod matches;
 pub mod metrics;
 pub mod names;
 pub mod policy;
+pub mod reference;
 pub mod release;
 pub mod rollout;
 pub mod routes;

@@ -212,7 +212,7 @@ fn webhook(release: &mut Release<'_>, i: usize, hook: &Value) {
             return release.lose(key, &Value::String(name.to_owned()), why);
         }
         _ => {
-            let why = "tells of events; Serin's are Kubernetes Events of the Rollout";
+            let why = "tells of events; name the receiver in spec.notify (docs/notifications.md)";
             return release.lose(key, &Value::String(name.to_owned()), why);
         }
     };

@@ -120,3 +120,37 @@ fn short(text: &str) -> String {
     }
     text[..end].to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::reference::{EVENTS, is_event};
+
+    #[test]
+    fn every_reason_is_in_the_table_as_what_it_is() {
+        let mut reasons = vec!["NeedsMending", "ConfigRejected", "DeployRefused", "StateDamaged"];
+        for (from, to) in Phase::ALL.iter().flat_map(|f| Phase::ALL.map(|t| (*f, t))) {
+            reasons.push(reason(from, to));
+        }
+        assert!(reasons.iter().all(|r| is_event(r)), "{reasons:?}");
+        assert!(EVENTS.iter().all(|e| reasons.contains(&e.reason)));
+        for to in Phase::ALL {
+            let decision = Decision {
+                number: 1,
+                at: 0.0,
+                version: String::new(),
+                release: String::new(),
+                from: Phase::Idle,
+                to,
+                weight: contract::Split::NONE,
+                reason: String::new(),
+                by: String::new(),
+                figures: contract::release::Figures::default(),
+                explanation: None,
+            };
+            let note = Note::of(&decision);
+            let told = EVENTS.iter().find(|e| e.reason == note.reason);
+            assert_eq!(told.map(|e| e.warning), Some(note.warning), "{to}");
+        }
+    }
+}

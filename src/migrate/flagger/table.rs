@@ -5,7 +5,8 @@ use crate::migrate::fields::{Field, differs, gone, same};
 const MESH: &str = "is about the mesh or ingress that Flagger steers, which Serin does not need: its proxies stand behind the Service; keep what \
                     routes hosts and paths to the Service, and take the rest away";
 const RESILIENCE: &str = "is a key of the proxies here: [service.resilience], by `serin proxy --resilience FILE`; see docs/failures.md";
-const NOTIFY: &str = "is told by Kubernetes Events of the Rollout; have whoever forwards Events send them on";
+const NOTIFY: &str =
+    "goes to a provider of Flagger's; name the receiver in spec.notify (docs/notifications.md)";
 
 /// In the order of Flagger's reference.
 pub const FIELDS: &[Field] = &[
