@@ -129,6 +129,9 @@ pub struct DemoArgs {
     /// One line a change instead of the live view; the default when the output is no terminal
     #[arg(long)]
     pub plain: bool,
+    /// Go on serving after the end, for whoever looks at the page, until Ctrl-C
+    #[arg(long)]
+    pub stay: bool,
 }
 
 /// What is wrong with the demo's new version.

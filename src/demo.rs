@@ -13,6 +13,7 @@ use crate::{
     cli::{DemoArgs, Fault},
     fail::Failure,
     load::{self, Seen},
+    plane::stop_signal,
     run::Planes,
 };
 use proxy::contract::{
@@ -60,8 +61,12 @@ pub fn main(args: &DemoArgs) -> Result<ExitCode, Failure> {
     } else {
         story::play(&stage, args)
     };
-    stage.clear();
     println!("{}", scene.last_line(args));
+    if args.stay {
+        println!("still on {}; Ctrl-C ends it", stage.page());
+        app::local_runtime()?.block_on(stop_signal());
+    }
+    stage.clear();
     Ok(ExitCode::from(u8::from(!scene.ended_well(args.fault))))
 }
 
@@ -135,6 +140,11 @@ impl Stage {
     /// Where the data plane listens.
     pub fn addresses(&self) -> proxy::Addresses {
         self.planes.proxy.addresses()
+    }
+
+    /// Where the page is, token and all: it dies with the demo.
+    pub fn page(&self) -> String {
+        self.planes.page_for_all()
     }
 
     /// The policy of the story.

@@ -1,8 +1,11 @@
 //! `serin explain`: why, for people who were not there.
 
+mod call;
 mod numbers;
 mod page;
 mod parts;
+
+pub use call::answer;
 
 use crate::{
     calls::{Admin, print_json, print_text, segment},

@@ -3,13 +3,20 @@
 use crate::{
     app::local_runtime,
     cli::RunArgs,
+    explain,
     fail::Failure,
     plane::{self, Place, stop_signal},
     view,
 };
 use controller::{Handler, Starter};
-use hyper::{Response, StatusCode, body::Bytes};
-use proxy::contract::{admin::Refusal, release::Status};
+use hyper::{Request, Response, StatusCode, body::Bytes};
+use proxy::{
+    contract::{
+        admin::{Refusal, TOKEN_FILE},
+        release::Status,
+    },
+    server::{Body, whole},
+};
 use std::{collections::BTreeMap, path::Path, process::ExitCode, sync::Arc};
 
 /// A file to start from. A test parses it.
@@ -46,6 +53,7 @@ pub struct Planes {
     /// The control plane.
     pub controller: controller::Running,
     state: String,
+    token: String,
 }
 
 impl Planes {
@@ -64,7 +72,10 @@ impl Planes {
     /// With a text in the place of the file, one worker, and nothing on disk but the log of blocks if it is wanted.
     pub fn start_in_memory(text: String, blocks: Option<&Path>) -> Result<Planes, Failure> {
         let (handler, starter) = controller::prepare_in_memory(blocks).map_err(Failure::refused)?;
-        let mut options = proxy::Options::new("the demo's file", plane::random_token());
+        // It stands in a line of 80 columns, and dies with the demo: 128 bits.
+        let mut token = plane::random_token();
+        token.truncate(32);
+        let mut options = proxy::Options::new("the demo's file", token);
         options.text = Some(text);
         options.workers = Some(1);
         Planes::join(options, handler, starter, "memory".to_owned())
@@ -78,10 +89,12 @@ impl Planes {
         state: String,
     ) -> Result<Planes, Failure> {
         let token = options.token.clone();
+        let known = token.clone();
         options.extra_admin = Some(Arc::new(move |request| {
             let handler = handler.clone();
-            Box::pin(async move { handler.handle(request).await.unwrap_or_else(unknown) })
+            Box::pin(async move { answer(&handler, request).await })
         }));
+        options.pages = Some(controller::page::at);
         let proxy = proxy::start(options).map_err(Failure::refused)?;
         let at = proxy.addresses();
         let addresses = controller::Addresses {
@@ -94,6 +107,7 @@ impl Planes {
             proxy,
             controller,
             state,
+            token: known,
         })
     }
 
@@ -105,10 +119,21 @@ impl Planes {
             at.listen,
             self.proxy.workers()
         );
+        println!("page on {} (token: {}/{TOKEN_FILE})", self.page(), self.state);
         println!(
             "signals on http://{}/metrics, admin on {}, state in {}",
             at.signals, at.admin, self.state
         );
+    }
+
+    /// Where the page is.
+    pub fn page(&self) -> String {
+        format!("http://{}/", self.proxy.addresses().admin)
+    }
+
+    /// The same with the token in its fragment, which no browser sends: for a token that dies with this process.
+    pub fn page_for_all(&self) -> String {
+        format!("{}#token={}", self.page(), self.token)
     }
 
     /// Prints each decision, until a signal comes.
@@ -134,10 +159,21 @@ impl Planes {
     }
 }
 
+/// The controller's answer to an admin call.
+async fn answer(handler: &Handler, request: Request<Bytes>) -> Response<Body> {
+    if let Some(stream) = handler.events(&request) {
+        return stream;
+    }
+    if let Some(words) = explain::answer(handler, &request).await {
+        return words.map(whole);
+    }
+    handler.handle(request).await.unwrap_or_else(unknown).map(whole)
+}
+
 /// The answer to a path that neither plane knows.
 fn unknown() -> Response<Bytes> {
     let refusal = Refusal::because(
-        "there is no such call; GET /services, PATCH /services/NAME/annotations, GET /rollouts and POST /rollouts/NAME/command are there",
+        "there is no such call; GET /services, PATCH /services/NAME/annotations, GET /rollouts and POST /rollouts/NAME/command are there, and a page at /",
     );
     let mut response = Response::new(Bytes::from(serde_json::to_vec(&refusal).unwrap_or_default()));
     *response.status_mut() = StatusCode::NOT_FOUND;

@@ -12,7 +12,14 @@
 //! | `GET /rollouts`, `GET /rollouts/NAME` | | `[Status]`, `Status` ([`crate::release::Status`]) |
 //! | `GET /rollouts/NAME/explanation` | | [`crate::explanation::Explanation`]; `null` while nothing is judged |
 //! | `GET /rollouts/NAME/decisions/N`, or `…/last` | | [`crate::release::Decision`] with its explanation; `last`: that rests on evidence |
+//! | `GET /rollouts/NAME/decisions` | | `[Decision]`: those on record, oldest first, at most 200, without explanations |
+//! | `GET /rollouts/NAME/series` | | [`crate::series::Series`]: the course of the release; of the last one when it is over; `null`: there was none |
+//! | `GET /rollouts/NAME/words` | | the explanation as `serin explain` prints it; with `?decision=N`, or `last`, that of a decision |
+//! | `GET /events`, `GET /rollouts/NAME/events` | | server-sent events: `rollouts` (`[Status]`), or `status` (`Status`) and `point` ([`crate::series::News`]) |
 //! | `POST /rollouts/NAME/command` | [`crate::release::Command`] | `Status` |
+//!
+//! `GET /` and `GET /ui/NAME` are pages for people, which make these calls; they and their style and script need no token. A request
+//! without the token must name the listener by address or as `localhost` (421 otherwise).
 //!
 //! Errors are 400 (malformed), 401 (token), 404 (name), 409 (a command that the phase does not allow), 412 (`if-match` does not name the hash in force), 422
 //! (refused, with every fault), each with a [`Refusal`]. The `/rollouts` rows are the controller's.

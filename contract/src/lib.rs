@@ -21,6 +21,7 @@ pub mod reference;
 pub mod release;
 pub mod rollout;
 pub mod routes;
+pub mod series;
 pub mod span;
 pub mod split;
 

@@ -1,18 +1,23 @@
 //! The controller's part of the admin calls: `/rollouts…` ([`contract::admin`]).
 
-use crate::store::{Records, Which};
+use crate::{
+    course::Courses,
+    events::{self, Listener, Stream},
+    store::{Records, Which, read_series},
+};
 use bytes::Bytes;
 use contract::{
     admin::Refusal,
     names::{HEADER_ACTOR, HEADER_CAUSE},
     release::{Command, Decision, Status},
+    series::Series,
 };
 use engine::{Grounds, Order};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use serde::Serialize;
-use std::{collections::BTreeMap, io, time::Duration};
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::spawn_blocking,
     time::timeout,
 };
@@ -22,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest name and reason that are recorded, in characters.
 const LONGEST_NAME: usize = 128;
 const LONGEST_REASON: usize = 1000;
+/// Listeners to events at one time; whoever comes later asks again and again.
+const LISTENERS: usize = 64;
 /// Who acts when nobody is named.
 const NOBODY: &str = "admin";
 
@@ -29,10 +36,20 @@ const NOBODY: &str = "admin";
 /// thread and runtime.
 #[derive(Clone, Debug)]
 pub struct Handler {
-    statuses: watch::Receiver<Vec<Status>>,
-    grounds: watch::Receiver<BTreeMap<String, Grounds>>,
-    records: Records,
-    asks: mpsc::Sender<Ask>,
+    known: Known,
+    listeners: Arc<Semaphore>,
+}
+
+/// Where everything that is told comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub statuses: watch::Receiver<Vec<Status>>,
+    pub grounds: watch::Receiver<BTreeMap<String, Grounds>>,
+    pub courses: watch::Receiver<Courses>,
+    pub records: Records,
+    /// The state folder, if there is one.
+    pub folder: Option<PathBuf>,
+    pub asks: mpsc::Sender<Ask>,
 }
 
 /// What somebody asked for, and where the answer goes.
@@ -53,33 +70,50 @@ enum Answer {
 type Reply = Result<Response<Bytes>, (StatusCode, String)>;
 
 impl Handler {
-    pub(crate) fn new(
-        statuses: watch::Receiver<Vec<Status>>,
-        grounds: watch::Receiver<BTreeMap<String, Grounds>>,
-        records: Records,
-        asks: mpsc::Sender<Ask>,
-    ) -> Handler {
+    pub(crate) fn new(known: Known) -> Handler {
         Handler {
-            statuses,
-            grounds,
-            records,
-            asks,
+            known,
+            listeners: Arc::new(Semaphore::new(LISTENERS)),
         }
+    }
+
+    /// The stream of `GET /events` and `GET /rollouts/NAME/events`; `None`: something else is asked for, or there are
+    /// too many listeners, and [`Handler::handle`] says so.
+    pub fn events(&self, request: &Request<Bytes>) -> Option<Response<Stream>> {
+        let service = listened(request)?;
+        let is_known = |name: &String| self.known.statuses.borrow().iter().any(|s| s.service == *name);
+        if !service.as_ref().is_none_or(is_known) {
+            return None;
+        }
+        Some(events::stream(Listener {
+            statuses: self.known.statuses.clone(),
+            courses: self.known.courses.clone(),
+            service,
+            _permit: self.listeners.clone().try_acquire_owned().ok()?,
+        }))
     }
 
     /// The answer, or `None` when the path is none of the controller's.
     pub async fn handle(&self, request: Request<Bytes>) -> Option<Response<Bytes>> {
         let path = request.uri().path().to_owned();
+        if path == "/events" {
+            return Some(crowded());
+        }
         let rest = path.strip_prefix("/rollouts")?;
         let parts: Vec<&str> = rest.split('/').skip(1).collect();
         let reply = match (request.method(), parts.as_slice()) {
             _ if !rest.is_empty() && !rest.starts_with('/') => return None,
-            (&Method::GET, [] | [""]) => json(StatusCode::OK, &*self.statuses.borrow()),
+            (&Method::GET, [] | [""]) => json(StatusCode::OK, &*self.known.statuses.borrow()),
             (&Method::GET, [name]) => self.one(name),
             (&Method::GET, [name, "explanation"]) => self.explanation(name),
+            (&Method::GET, [name, "series"]) => self.series(name).await,
+            (&Method::GET, [name, "events"]) => self.one(name).map(|_| crowded()),
+            (&Method::GET, [name, "decisions"]) => self.decisions(name).await,
             (&Method::GET, [name, "decisions", which]) => self.decision(name, which).await,
             (&Method::POST, [name, "command"]) => self.command(name, &request).await,
-            (_, [] | [_] | [_, "explanation"] | [_, "decisions", _]) => wrong_method("GET"),
+            (_, [] | [_] | [_, "explanation" | "series" | "events" | "decisions"] | [_, "decisions", _]) => {
+                wrong_method("GET")
+            }
             (_, [_, "command"]) => wrong_method("POST"),
             _ => Err((
                 StatusCode::NOT_FOUND,
@@ -90,7 +124,7 @@ impl Handler {
     }
 
     fn one(&self, name: &str) -> Reply {
-        let statuses = self.statuses.borrow();
+        let statuses = self.known.statuses.borrow();
         match statuses.iter().find(|s| s.service == name) {
             Some(status) => json(StatusCode::OK, status),
             None => Err(unknown(name)),
@@ -100,8 +134,25 @@ impl Handler {
     /// Made here, and not in the turn that is asked: a turn has better things to do.
     fn explanation(&self, name: &str) -> Reply {
         self.one(name)?;
-        let grounds = self.grounds.borrow().get(name).cloned();
+        let grounds = self.known.grounds.borrow().get(name).cloned();
         json(StatusCode::OK, &grounds.map(|g| g.explain()))
+    }
+
+    /// Also of a service that is gone: its page says what became of it.
+    async fn series(&self, name: &str) -> Reply {
+        let drawn: Option<Series> = self.known.courses.borrow().get(name).cloned();
+        let (folder, service) = (self.known.folder.clone(), name.to_owned());
+        let kept = spawn_blocking(move || drawn.or_else(|| read_series(&folder?, &service)));
+        json(StatusCode::OK, &kept.await.ok().flatten())
+    }
+
+    async fn decisions(&self, name: &str) -> Reply {
+        let (records, service) = (self.known.records.clone(), name.to_owned());
+        match spawn_blocking(move || records.all(&service)).await {
+            Ok(Ok(decisions)) => json(StatusCode::OK, &decisions),
+            Ok(Err(e)) => Err(unreadable(&e)),
+            Err(e) => Err(unreadable(&e)),
+        }
     }
 
     async fn decision(&self, name: &str, which: &str) -> Reply {
@@ -110,7 +161,7 @@ impl Handler {
             let known = format!("`{which}` is no decision; write a number, or `last`");
             return Err((StatusCode::BAD_REQUEST, known));
         };
-        let (records, service) = (self.records.clone(), name.to_owned());
+        let (records, service) = (self.known.records.clone(), name.to_owned());
         let found = spawn_blocking(move || records.find(&service, wanted)).await;
         let found: io::Result<Option<Decision>> = found.unwrap_or_else(|e| Err(io::Error::other(e)));
         match found {
@@ -119,10 +170,7 @@ impl Handler {
                 StatusCode::NOT_FOUND,
                 format!("{name} has no decision {which} on record; GET /rollouts/{name} lists the last ones"),
             )),
-            Err(e) => Err((
-                StatusCode::INTERNAL_SERVER_ERROR,
-                format!("the history cannot be read: {e}"),
-            )),
+            Err(e) => Err(unreadable(&e)),
         }
     }
 
@@ -159,7 +207,7 @@ impl Handler {
             answer,
         };
         let turn = async {
-            self.asks.send(ask).await.ok()?;
+            self.known.asks.send(ask).await.ok()?;
             answered.await.ok()
         };
         timeout(PATIENCE, turn).await.ok().flatten()
@@ -185,6 +233,33 @@ fn said(request: &Request<Bytes>, name: &str, longest: usize) -> Option<String> 
     let plain: String = text.chars().filter(|c| !c.is_control()).take(longest).collect();
     let plain = plain.trim();
     (!plain.is_empty()).then(|| plain.to_owned())
+}
+
+/// Which service a listener asks for, if it is one.
+fn listened(request: &Request<Bytes>) -> Option<Option<String>> {
+    let path = request.uri().path();
+    if request.method() != Method::GET {
+        return None;
+    }
+    if path == "/events" {
+        return Some(None);
+    }
+    let name = path.strip_prefix("/rollouts/")?.strip_suffix("/events")?;
+    (!name.contains('/')).then(|| Some(name.to_owned()))
+}
+
+fn crowded() -> Response<Bytes> {
+    refuse(
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("{LISTENERS} listen already; use GET, ask again from time to time"),
+    )
+}
+
+fn unreadable(why: &dyn std::fmt::Display) -> (StatusCode, String) {
+    (
+        StatusCode::INTERNAL_SERVER_ERROR,
+        format!("the history cannot be read: {why}"),
+    )
 }
 
 fn unknown(name: &str) -> (StatusCode, String) {

@@ -1,10 +1,11 @@
 //! The life of the control plane: prepared, started, stopped. One thread of its own with one runtime.
 
 use crate::{
-    admin::{Ask, Handler},
+    admin::{Ask, Handler, Known},
+    course::{Courses, Recorder},
     notify::{self, Courier},
-    store::Store,
-    turn::Turns,
+    store::{Shelf, Store},
+    turn::{Turns, Voices},
 };
 use contract::release::Status;
 use engine::Grounds;
@@ -54,6 +55,7 @@ pub struct Starter {
     asks: mpsc::Receiver<Ask>,
     statuses: watch::Sender<Vec<Status>>,
     grounds: watch::Sender<BTreeMap<String, Grounds>>,
+    courses: watch::Sender<Courses>,
 }
 
 /// A running control plane. Dropping it stops it.
@@ -90,16 +92,24 @@ pub fn prepare_in_memory(blocks: Option<&Path>) -> Result<(Handler, Starter), St
 fn with(store: Store) -> (Handler, Starter) {
     let (statuses, seen) = watch::channel(Vec::new());
     let (grounds, known) = watch::channel(BTreeMap::new());
+    let (courses, drawn) = watch::channel(BTreeMap::new());
     let (ask, asks) = mpsc::channel(WAITING);
-    (
-        Handler::new(seen, known, store.records(), ask),
-        Starter {
-            store,
-            asks,
-            statuses,
-            grounds,
-        },
-    )
+    let handler = Handler::new(Known {
+        statuses: seen,
+        grounds: known,
+        courses: drawn,
+        records: store.records(),
+        folder: store.folder(),
+        asks: ask,
+    });
+    let starter = Starter {
+        store,
+        asks,
+        statuses,
+        grounds,
+        courses,
+    };
+    (handler, starter)
 }
 
 impl Starter {
@@ -121,17 +131,24 @@ impl Starter {
             .map_err(StartError::system)?;
         let outcomes = notify::outcomes().map_err(|e| StartError::system(io::Error::other(e)))?;
         let courier = Courier::new(outcomes, self.store.folder());
-        let turns = Turns::new(
-            self.store,
-            courier,
-            &addresses,
-            self.asks,
-            self.statuses,
-            self.grounds,
-        );
+        let (decided, decisions) = mpsc::unbounded_channel();
+        let recorder = Recorder {
+            statuses: self.statuses.subscribe(),
+            grounds: self.grounds.subscribe(),
+            decided: decisions,
+            courses: self.courses,
+            shelf: Shelf::new(self.store.folder()),
+        };
+        let voices = Voices {
+            statuses: self.statuses,
+            grounds: self.grounds,
+            decided,
+        };
+        let turns = Turns::new(self.store, courier, &addresses, self.asks, voices);
         let thread = thread::Builder::new()
             .name("serin-controller".to_owned())
             .spawn(move || {
+                runtime.spawn(recorder.run());
                 runtime.block_on(turns.run(stopped));
                 // A check's host name may still be looked up; that is not waited for.
                 runtime.shutdown_background();

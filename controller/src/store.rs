@@ -1,13 +1,15 @@
-//! The state folder: one `<service>.state.json` and one log of blocks a service, the `history.jsonl` of all decisions,
-//! and a lock.
+//! The state folder: one `<service>.state.json`, one log of blocks and one course of the last release a service, the
+//! `history.jsonl` of all decisions, and a lock.
 //!
 //! A state file is written beside its place, synced, and renamed, so it is whole or the one before. What cannot be
 //! trusted is set aside and never obeyed; the history then tells which releases have ended already.
 
 mod history;
 mod records;
+mod shelf;
 
 pub(crate) use records::{Records, Which};
+pub(crate) use shelf::{Shelf, read as read_series};
 
 use crate::blocks::Blocks;
 use contract::{annotations::fnv1a, release::Decision};

@@ -2,6 +2,7 @@
 
 use crate::{
     admin::Ask,
+    course::Decided,
     gates::{self, Gates, Question},
     measure::{
         Measures,
@@ -39,13 +40,22 @@ pub(crate) struct Turns {
     proxy: Standalone,
     seats: BTreeMap<String, Seat>,
     asks: mpsc::Receiver<Ask>,
-    statuses: watch::Sender<Vec<Status>>,
-    grounds: watch::Sender<BTreeMap<String, Grounds>>,
+    voices: Voices,
+    /// What this turn has decided.
+    decided: Vec<Decided>,
     /// Whether the last reading of the services failed, so that a failure is logged once.
     deaf: bool,
     /// Policies that were refused and logged.
     refused: BTreeMap<String, String>,
     courier: Courier,
+}
+
+/// Where everybody hears how things stand.
+#[derive(Debug)]
+pub(crate) struct Voices {
+    pub statuses: watch::Sender<Vec<Status>>,
+    pub grounds: watch::Sender<BTreeMap<String, Grounds>>,
+    pub decided: mpsc::UnboundedSender<Decided>,
 }
 
 /// One service.
@@ -77,8 +87,7 @@ impl Turns {
         courier: Courier,
         at: &Addresses,
         asks: mpsc::Receiver<Ask>,
-        statuses: watch::Sender<Vec<Status>>,
-        grounds: watch::Sender<BTreeMap<String, Grounds>>,
+        voices: Voices,
     ) -> Turns {
         Turns {
             store,
@@ -86,8 +95,8 @@ impl Turns {
             proxy: Standalone::new(at.admin, at.token.clone()),
             seats: BTreeMap::new(),
             asks,
-            statuses,
-            grounds,
+            voices,
+            decided: Vec::new(),
             deaf: false,
             refused: BTreeMap::new(),
             courier,
@@ -130,16 +139,25 @@ impl Turns {
         for ask in sight.asks {
             ask.unknown();
         }
+        self.speak();
+        wake
+    }
+
+    /// All at once: whoever hears a status finds the grounds of the same turn.
+    fn speak(&mut self) {
         let grounds = self.seats.iter();
         let grounds = grounds.filter_map(|(name, s)| Some((name.clone(), s.grounds.clone()?)));
-        self.grounds.send_replace(grounds.collect());
+        self.voices.grounds.send_replace(grounds.collect());
         let told: Vec<Status> = self.seats.values().filter_map(|s| s.status.clone()).collect();
-        self.statuses.send_if_modified(|before| {
+        self.voices.statuses.send_if_modified(|before| {
             let changed = *before != told;
             *before = told;
             changed
         });
-        wake
+        for decided in self.decided.drain(..) {
+            // Nobody draws any more: the end is near.
+            let _ = self.voices.decided.send(decided);
+        }
     }
 
     async fn serve(&mut self, name: &str, sight: &mut Sight) -> Duration {
@@ -168,6 +186,7 @@ impl Turns {
                 };
                 self.courier
                     .tell(&seat.plan.policy.notify, &words, self.proxy.token());
+                self.decided.push((name.to_owned(), recorded.clone()));
             }
         }
         // 4. Save, last: a crash repeats a turn, never skips one.
@@ -380,7 +399,8 @@ impl Seat {
     }
 }
 
-fn unix_now() -> f64 {
+/// Unix time, seconds.
+pub(crate) fn unix_now() -> f64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0.0, |d| d.as_secs_f64())

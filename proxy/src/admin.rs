@@ -4,7 +4,7 @@ use crate::{
     ask::{self, Form},
     control::{Control, Denied, Patch},
     decide::decide,
-    server::{Reply, json},
+    server::{Body, Reply, json, whole},
     shared::Shared,
 };
 use bytes::Bytes;
@@ -14,8 +14,8 @@ use contract::{
     fault,
     names::{HEADER_ACTOR, HEADER_CAUSE},
 };
-use http::{Method, Request, StatusCode, header};
-use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
+use http::{Method, Request, Response, StatusCode, header};
+use std::{collections::BTreeMap, future::Future, net::IpAddr, pin::Pin, sync::Arc};
 
 /// Longest name and longest cause that are recorded.
 const MAX_ACTOR: usize = 256;
@@ -25,7 +25,9 @@ const MAX_NAMES: usize = 20;
 
 /// Answers paths that are not the proxy's; the token has been checked.
 pub type Extra =
-    Arc<dyn Fn(Request<Bytes>) -> Pin<Box<dyn Future<Output = http::Response<Bytes>> + Send>> + Send + Sync>;
+    Arc<dyn Fn(Request<Bytes>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> + Send + Sync>;
+/// The page at a path, without any token.
+pub type Pages = fn(&str) -> Option<Reply>;
 
 /// The admin calls.
 pub struct Admin {
@@ -37,38 +39,54 @@ pub struct Admin {
     pub token: String,
     /// Answers other paths.
     pub extra: Option<Extra>,
+    /// Pages for people that need no token.
+    pub pages: Option<Pages>,
 }
 
 impl Admin {
     /// Answers one call.
-    pub async fn answer(&self, request: Request<Bytes>) -> Reply {
+    pub async fn answer(&self, request: Request<Bytes>) -> Response<Body> {
+        let unauthorized = self.unauthorized(&request);
+        if unauthorized.is_some()
+            && let Some(error) = misdirected(&request)
+        {
+            return refuse(StatusCode::MISDIRECTED_REQUEST, error).map(whole);
+        }
         if let Some(page) = self.page(&request) {
-            return page;
+            return page.map(whole);
         }
-        if let Some(error) = self.unauthorized(&request) {
-            return refuse(StatusCode::UNAUTHORIZED, error);
+        if let Some(error) = unauthorized {
+            return refuse(StatusCode::UNAUTHORIZED, error).map(whole);
         }
-        let path = request.uri().path().to_owned();
+        if let Some(reply) = self.own(&request) {
+            return reply.map(whole);
+        }
+        match &self.extra {
+            Some(extra) => extra(request).await,
+            None => {
+                let error = format!("there is nothing at {}; try GET /services", request.uri().path());
+                refuse(StatusCode::NOT_FOUND, error).map(whole)
+            }
+        }
+    }
+
+    /// The answer to the proxy's own calls.
+    fn own(&self, request: &Request<Bytes>) -> Option<Reply> {
+        let path = request.uri().path();
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-        match (request.method(), parts.as_slice()) {
+        Some(match (request.method(), parts.as_slice()) {
             (&Method::GET, ["services"]) => json(StatusCode::OK, &self.control.states()),
             (&Method::GET, ["services", name]) => match self.control.state(name) {
                 Some(state) => json(StatusCode::OK, &state),
                 None => self.unknown(name),
             },
-            (&Method::PATCH, ["services", name, "annotations"]) => self.patch(name, &request),
-            (&Method::POST, ["decide"]) => self.decide(&request),
+            (&Method::PATCH, ["services", name, "annotations"]) => self.patch(name, request),
+            (&Method::POST, ["decide"]) => self.decide(request),
             (_, ["decide"]) => wrong_method("POST"),
             (_, ["services"] | ["services", _]) => wrong_method("GET"),
             (_, ["services", _, "annotations"]) => wrong_method("PATCH"),
-            _ => match &self.extra {
-                Some(extra) => extra(request).await,
-                None => refuse(
-                    StatusCode::NOT_FOUND,
-                    format!("there is nothing at {path}; try GET /services"),
-                ),
-            },
-        }
+            _ => return None,
+        })
     }
 
     /// Why the caller may not call, if so.
@@ -91,6 +109,7 @@ impl Admin {
                 let answer = self.asked(&form);
                 ask::page(&form, Some(answer))
             }
+            (&Method::GET, path) => return self.pages.and_then(|pages| pages(path)),
             _ => return None,
         })
     }
@@ -183,6 +202,30 @@ fn text(request: &Request<Bytes>, name: &str, longest: usize) -> Result<Option<S
     Ok(Some(text.to_owned()))
 }
 
+/// Why a request without the token is not for us: a name that somebody pointed at the loopback (DNS rebinding) would let
+/// that somebody's page speak to this listener from inside the user's browser.
+fn misdirected(request: &Request<Bytes>) -> Option<String> {
+    let host = request.headers().get(header::HOST)?;
+    let text = host.to_str().unwrap_or_default();
+    (!is_own(text)).then(|| {
+        format!("host `{text}` is none of this listener's names; use localhost or its address, 127.0.0.1")
+    })
+}
+
+/// Whether a Host header names an address, or `localhost`.
+fn is_own(host: &str) -> bool {
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, port),
+        _ => (host, ""),
+    };
+    let bare = name
+        .strip_prefix('[')
+        .and_then(|n| n.strip_suffix(']'))
+        .unwrap_or(name);
+    let is_name = name.eq_ignore_ascii_case("localhost");
+    port.bytes().all(|b| b.is_ascii_digit()) && (is_name || bare.parse::<IpAddr>().is_ok())
+}
+
 /// Takes the same time wherever the first difference is.
 pub fn same(a: &[u8], b: &[u8]) -> bool {
     let differences = a.iter().zip(b).fold(0, |d, (x, y)| d | (x ^ y));
@@ -212,5 +255,28 @@ mod tests {
             assert!(!same(wrong, b"secret"));
         }
         assert!(!same(b"", b""), "an empty token opens nothing");
+    }
+
+    #[test]
+    fn only_addresses_and_localhost_are_names_of_this_listener() {
+        for own in [
+            "127.0.0.1:9902",
+            "127.0.0.1",
+            "localhost:1",
+            "LOCALHOST",
+            "[::1]:9902",
+            "[::1]",
+        ] {
+            assert!(is_own(own), "{own}");
+        }
+        for foreign in [
+            "evil.example:9902",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "",
+            "a:b",
+        ] {
+            assert!(!is_own(foreign), "{foreign}");
+        }
     }
 }

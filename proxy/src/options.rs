@@ -32,6 +32,8 @@ pub struct Options {
     pub cache: Option<PathBuf>,
     /// Answers admin calls that are not the proxy's; the token has been checked.
     pub extra_admin: Option<admin::Extra>,
+    /// Pages of the admin listener that tell nothing by themselves, and so need no token.
+    pub pages: Option<admin::Pages>,
     /// Instead of the file's `proxy.listen`.
     pub listen: Option<SocketAddr>,
     /// Instead of the file's `proxy.signals`.
@@ -53,6 +55,7 @@ impl Options {
             token: token.into(),
             cache: None,
             extra_admin: None,
+            pages: None,
             listen: None,
             signals: None,
             admin: None,

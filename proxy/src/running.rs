@@ -241,8 +241,9 @@ impl Desk {
             shared: Arc::clone(&self.shared),
             token: self.options.token.clone(),
             extra: self.options.extra_admin.clone(),
+            pages: self.options.pages,
         };
-        let answer = async move |r| signals.answer(&r);
+        let answer = async move |r| signals.answer(&r).map(server::whole);
         tokio::task::spawn_local(server::serve(self.signals, door, answer));
         let answer = async move |r| admin.answer(r).await;
         tokio::task::spawn_local(server::serve(self.admin, None, answer));

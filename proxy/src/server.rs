@@ -3,7 +3,7 @@
 use crate::door::{ByTls, Door};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
@@ -24,13 +24,15 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 /// First octet of a connection that begins with a TLS handshake (RFC 8446, 5.1); no method begins so.
 const HANDSHAKE: u8 = 22;
 
-/// An answer.
+/// An answer whose body is there.
 pub type Reply = Response<Bytes>;
+/// An answer whose body may come bit by bit, for as long as the caller listens.
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Serves calls on a listener for ever; with a door, by TLS too.
 pub async fn serve<F>(listener: Plain, door: Option<Arc<Door>>, answer: F)
 where
-    F: AsyncFn(Request<Bytes>) -> Reply + 'static,
+    F: AsyncFn(Request<Bytes>) -> Response<Body> + 'static,
 {
     let Ok(listener) = TcpListener::from_std(listener) else {
         tracing::error!("a listener for signals or admin calls cannot be used");
@@ -51,7 +53,7 @@ where
 /// Tells by the first octet whether the caller speaks TLS.
 async fn greet<F>(stream: TcpStream, door: Option<Arc<Door>>, answer: Rc<F>)
 where
-    F: AsyncFn(Request<Bytes>) -> Reply + 'static,
+    F: AsyncFn(Request<Bytes>) -> Response<Body> + 'static,
 {
     let Some(door) = door else {
         return connection(stream, false, answer).await;
@@ -66,7 +68,7 @@ where
 
 async fn secret<F>(stream: TcpStream, door: &Door, answer: Rc<F>)
 where
-    F: AsyncFn(Request<Bytes>) -> Reply + 'static,
+    F: AsyncFn(Request<Bytes>) -> Response<Body> + 'static,
 {
     let Some(tls) = door.tls() else {
         return tracing::debug!("a call by TLS came before there was a certificate");
@@ -81,14 +83,14 @@ where
 async fn connection<S, F>(stream: S, by_tls: bool, answer: Rc<F>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    F: AsyncFn(Request<Bytes>) -> Reply + 'static,
+    F: AsyncFn(Request<Bytes>) -> Response<Body> + 'static,
 {
     let service = service_fn(|mut request: Request<Incoming>| {
         if by_tls {
             request.extensions_mut().insert(ByTls);
         }
         let answer = Rc::clone(&answer);
-        async move { Ok::<_, Infallible>(call(request, &*answer).await.map(Full::new)) }
+        async move { Ok::<_, Infallible>(call(request, &*answer).await) }
     });
     let mut builder = http1::Builder::new();
     builder
@@ -100,16 +102,25 @@ where
     }
 }
 
-async fn call(request: Request<Incoming>, answer: &impl AsyncFn(Request<Bytes>) -> Reply) -> Reply {
+async fn call(
+    request: Request<Incoming>,
+    answer: &impl AsyncFn(Request<Bytes>) -> Response<Body>,
+) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let whole = timeout(BODY_TIME, Limited::new(body, MAX_BODY).collect()).await;
-    match whole {
+    let arrived = timeout(BODY_TIME, Limited::new(body, MAX_BODY).collect()).await;
+    match arrived {
         Ok(Ok(body)) => answer(Request::from_parts(parts, body.to_bytes())).await,
         _ => crate::admin::refuse(
             StatusCode::PAYLOAD_TOO_LARGE,
             "the body is larger than 256 KiB or did not arrive; send less".to_owned(),
-        ),
+        )
+        .map(whole),
     }
+}
+
+/// A body that is there.
+pub fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes).boxed_unsync()
 }
 
 /// A JSON answer.

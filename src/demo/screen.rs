@@ -66,7 +66,7 @@ fn left() -> std::io::Result<bool> {
 
 fn draw(frame: &mut Frame, scene: &Scene, curve: &[u64], opening: &[String]) {
     let rows = [
-        Constraint::Length(6),
+        Constraint::Length(7),
         Constraint::Length(5),
         Constraint::Length(4),
         Constraint::Length(2),

@@ -114,6 +114,7 @@ pub fn opening(stage: &Stage, args: &DemoArgs) -> Vec<String> {
     let (j, p) = (&policy.judgement, &policy.pacing);
     let (worse, good) = (j.errors.rollback, j.errors.promote);
     vec![
+        format!("page: {}", stage.page()),
         format!(
             "{STABLE} serves {} requests/s; then {CANARY} appears (fault: {:?}, seed {})",
             args.rps, args.fault, args.seed

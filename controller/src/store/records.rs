@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Decisions that are kept without a folder.
+/// Decisions that are kept without a folder, and told at most with one.
 const KEPT: usize = 200;
 
 /// Where decisions are. Cheap to clone, usable from any thread.
@@ -65,6 +65,25 @@ impl Records {
             Records::Memory(recent) => Ok(which.of(recent.of(service).into_iter())),
             Records::File(path) => Ok(which.of(history::decisions(path, service)?)),
         }
+    }
+}
+
+impl Records {
+    /// The last decisions of a service, oldest first, without what they rested on.
+    pub fn all(&self, service: &str) -> io::Result<Vec<Decision>> {
+        let mut found: VecDeque<Decision> = VecDeque::new();
+        let mut keep = |mut decision: Decision| {
+            decision.explanation = None;
+            if found.len() >= KEPT {
+                found.pop_front();
+            }
+            found.push_back(decision);
+        };
+        match self {
+            Records::Memory(recent) => recent.of(service).into_iter().for_each(&mut keep),
+            Records::File(path) => history::decisions(path, service)?.for_each(&mut keep),
+        }
+        Ok(found.into())
     }
 }
 

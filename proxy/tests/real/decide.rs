@@ -225,7 +225,7 @@ fn what_is_no_question_is_refused_in_words() {
         assert!(answer.text().contains(remedy), "{}", answer.text());
     }
     let mut stranger = Wire::connect(world.running.addresses().admin);
-    let question = "POST /decide HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}";
+    let question = "POST /decide HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
     assert_eq!(stranger.ask(question).status(), 401);
 }
 
@@ -233,7 +233,7 @@ fn what_is_no_question_is_refused_in_words() {
 fn people_have_a_page_for_it() {
     let (world, ..) = full();
     let mut browser = Wire::connect(world.running.addresses().admin);
-    let page = browser.get("/where", &[]);
+    let page = browser.ask("GET /where HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(page.status(), 200);
     let policy = page.header("content-security-policy").unwrap();
     assert!(
@@ -246,12 +246,17 @@ fn people_have_a_page_for_it() {
         page.text()
     );
     assert_eq!(
-        browser.get("/where.css", &[]).header("content-type"),
+        browser
+            .ask("GET /where.css HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            .header("content-type"),
         Some("text/css; charset=utf-8")
     );
+    // A foreign name that points here (DNS rebinding) gets nothing.
+    let foreign = browser.ask("GET /where HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+    assert_eq!(foreign.status(), 421, "{}", foreign.text());
     let mut post = |body: &str| {
         browser.ask(&format!(
-            "POST /where HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}",
+            "POST /where HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         ))
     };
