@@ -218,10 +218,11 @@ fn a_good_release_is_seen_paused_steered_and_promoted() {
     let _stable = app(s, "v1", &["--errors", "0.002"]);
     let [without, with] = files(ports, s, c);
     let run = Run::start(ports, &without);
-    assert!(
-        run.process
-            .printed()
-            .contains(&format!("page on http://{}/", run.admin))
+    let line = format!("page on http://{}/", run.admin);
+    until(
+        "the page's address is printed",
+        std::time::Duration::from_secs(5),
+        || run.process.printed().contains(&line).then_some(()),
     );
     let users = Users::start(run.listen, RPS, 8);
     let mut tour = Tour::start(&run, "good");

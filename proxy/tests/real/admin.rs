@@ -117,7 +117,9 @@ fn without_the_token_nothing_is_told() {
         "Authorization: Basic let-me-in\r\n",
     ] {
         let mut client = Wire::connect(world.running.addresses().admin);
-        let answer = client.ask(&format!("GET /services HTTP/1.1\r\nHost: localhost\r\n{line}\r\n"));
+        let answer = client.ask(&format!(
+            "GET /services HTTP/1.1\r\nHost: localhost\r\n{line}\r\n"
+        ));
         assert_eq!(answer.status(), 401, "{line}");
         assert!(answer.text().contains("Bearer"));
     }
