@@ -133,10 +133,11 @@ impl Drop for Tour {
     }
 }
 
-/// The file without a canary, and with one.
-fn files(ports: [u16; 3], stable: u16, canary: u16) -> [String; 2] {
+/// A release that goes fast, with a smoke request; with latency as a stake, or without: which of two equal programs a busy
+/// machine favours must not decide a good release.
+fn files(ports: [u16; 3], stable: u16, canary: u16, latency: bool) -> [String; 2] {
     let rest = format!(
-        "{QUICK}\n[service.rollout.judgement.latency]\ntolerance = 5.0\n[service.rollout.verify]\nsmoke = [{{ path = \"/healthz\", status = 200 }}]\n"
+        "{QUICK}\n[service.rollout.judgement.latency]\nenabled = {latency}\n[service.rollout.verify]\nsmoke = [{{ path = \"/healthz\", status = 200 }}]\n"
     );
     let with = file(ports, 1, &[stable], &[canary], &[], &rest);
     let without = with.replace(
@@ -216,7 +217,7 @@ fn a_good_release_is_seen_paused_steered_and_promoted() {
     let [s, c, p0, p1, p2] = free_ports();
     let ports = [p0, p1, p2];
     let _stable = app(s, "v1", &["--errors", "0.002"]);
-    let [without, with] = files(ports, s, c);
+    let [without, with] = files(ports, s, c, false);
     let run = Run::start(ports, &without);
     let line = format!("page on http://{}/", run.admin);
     until(
@@ -253,7 +254,7 @@ fn a_bad_release_is_seen_going_back_tried_again_and_aborted() {
     let ports = [p0, p1, p2];
     let _stable = app(s, "v1", &["--errors", "0.002"]);
     let _canary = app(c, "v2", &["--errors", "0.3", "--late", "6s"]);
-    let [without, with] = files(ports, s, c);
+    let [without, with] = files(ports, s, c, true);
     let run = Run::start(ports, &without);
     let users = Users::start(run.listen, RPS, 8);
     let mut tour = Tour::start(&run, "bad");
@@ -270,7 +271,7 @@ fn a_person_promotes_and_the_page_survives_a_restart() {
     let [s, c, p0, p1, p2] = free_ports();
     let ports = [p0, p1, p2];
     let _apps = [app(s, "v1", &[]), app(c, "v2", &[])];
-    let [_, with] = files(ports, s, c);
+    let [_, with] = files(ports, s, c, false);
     let mut run = Run::start(ports, &with);
     let users = Users::start(run.listen, RPS, 8);
     let mut tour = Tour::start(&run, "promote");
@@ -287,7 +288,7 @@ fn a_name_that_points_here_is_not_ours() {
     let [s, p0, p1, p2] = free_ports();
     let ports = [p0, p1, p2];
     let _stable = app(s, "v1", &[]);
-    let [without, _] = files(ports, s, 1);
+    let [without, _] = files(ports, s, 1, false);
     let run = Run::start(ports, &without);
     let ask = |host: &str, path: &str| {
         raw(

@@ -17,6 +17,9 @@ use tokio::{
 /// Time between two looks.
 const PACE: Duration = Duration::from_secs(1);
 
+/// Seconds by which a decision comes after the look before it, at least.
+const LATER: f64 = 0.001;
+
 /// The course of each service's last release.
 pub(crate) type Courses = BTreeMap<String, Series>;
 /// A decision of a service.
@@ -66,8 +69,14 @@ impl Recorder {
             .cloned();
         let Some(status) = status else { return };
         let decision = recorded.decision;
+        // A look may have come while the turn was under way: the decision is later all the same.
+        let last = self
+            .courses
+            .borrow()
+            .get(service)
+            .and_then(|s| Some(s.points.last()?.at));
         let moment = Moment {
-            at: decision.at,
+            at: decision.at.max(last.map_or(0.0, |at| at + LATER)),
             phase: decision.to,
             wanted: decision.weight.share(),
             version: decision.version,
