@@ -216,7 +216,7 @@ fn seen(found: &Found, phases: &[&str]) {
 fn a_good_release_is_seen_paused_steered_and_promoted() {
     let [s, c, p0, p1, p2] = free_ports();
     let ports = [p0, p1, p2];
-    let _stable = app(s, "v1", &["--errors", "0.002"]);
+    let _stable = app(s, "v1", &[]);
     let [without, with] = files(ports, s, c, false);
     let run = Run::start(ports, &without);
     let line = format!("page on http://{}/", run.admin);
@@ -230,7 +230,7 @@ fn a_good_release_is_seen_paused_steered_and_promoted() {
     tour.until("phase", "Idle");
     run.scratch.replace("serin.toml", &with);
     tour.until("phase", "Starting");
-    let _canary = app(c, "v2", &["--errors", "0.002"]);
+    let _canary = app(c, "v2", &[]);
     let found = tour.end();
     users.stop();
     seen(
