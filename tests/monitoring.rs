@@ -175,7 +175,8 @@ fn release(ports: [u16; 4], stable: u16, canary: u16) -> Run {
     scratch.replace("tls.key", &made.signing_key.serialize_pem());
     let text = file([listen, signals, admin], 1, &[stable], &[canary], &[], QUICK);
     let more = format!(
-        "[proxy.tls]\nlisten = \"127.0.0.1:{tls}\"\ncertificates = [{{ cert = \"tls.crt\", key = \"tls.key\" }}]\n[proxy.accessLog]\nto = \"access.log\"\n\n[controller]"
+        "[proxy.tls]\nlisten = \"127.0.0.1:{tls}\"\ncertificates = [{{ cert = \"tls.crt\", key = \"tls.key\" }}]\n[proxy.accessLog]\nto = \"{}\"\n\n[controller]",
+        scratch.path("access.log").display()
     );
     let text = text.replace("[controller]", &more).replace(
         &format!("\"127.0.0.1:{stable}\""),

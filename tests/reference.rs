@@ -200,7 +200,10 @@ fn started(more: &str) -> (Run, [Process; 2]) {
 
 #[test]
 fn what_a_proxy_tells_is_in_the_table_with_its_type_and_labels() {
-    let (run, _apps) = started("[proxy.accessLog]\nto = \"log\"\n");
+    // A relative name would count from where the test runs.
+    let folder = Scratch::new();
+    let log = folder.path("access.log");
+    let (run, _apps) = started(&format!("[proxy.accessLog]\nto = \"{}\"\n", log.display()));
     let told = families(&get(run.signals, "/metrics").unwrap().body);
     assert!(told.len() >= 12, "{told:?}");
     for (name, (kind_told, labels)) in told {
