@@ -128,7 +128,7 @@ fn admin_calls() {
         ),
         ("PATCH", "/services/echo/annotations", vec![], "{}", 401, "token"),
         ("GET", "/nothing", vec![auth], "", 404, "/services"),
-        ("GET", "/services/other", vec![auth], "", 404, "there are: echo"),
+        ("GET", "/services/other", vec![auth], "", 404, "GET /services"),
         ("DELETE", "/services/echo", vec![auth], "", 405, "GET"),
         (
             "PATCH",
@@ -136,7 +136,7 @@ fn admin_calls() {
             vec![auth],
             "{}",
             404,
-            "there are: echo",
+            "GET /services",
         ),
         ("PATCH", "/services/echo/annotations", vec![auth], "", 400, "JSON"),
         (

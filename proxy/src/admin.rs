@@ -145,9 +145,10 @@ impl Admin {
                 names().take(MAX_NAMES).collect::<Vec<_>>().join(", ")
             ),
         };
+        // The list is cut, and a slip has one guess: all of them are a call away.
         refuse(
             StatusCode::NOT_FOUND,
-            format!("there is no service {name}; {remedy}"),
+            format!("there is no service {name}; {remedy} (GET /services lists all)"),
         )
     }
 
