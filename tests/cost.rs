@@ -9,6 +9,7 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use support::*;
@@ -22,8 +23,12 @@ const IDLE: f64 = 6.0 * 1024.0;
 /// A program under valgrind begins slowly.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// One measurement at a time: beside another the proxy is woken for fewer requests at once, which is more calls.
+static MACHINE: Mutex<()> = Mutex::new(());
+
 /// Two backends, and the file of a proxy before them.
 struct Bench {
+    _machine: MutexGuard<'static, ()>,
     scratch: Scratch,
     program: std::path::PathBuf,
     _backends: [Nginx; 2],
@@ -42,6 +47,7 @@ impl Bench {
     fn new() -> Bench {
         let (scratch, endpoints) = (Scratch::new(), free_ports::<2>());
         Bench {
+            _machine: MACHINE.lock().unwrap_or_else(PoisonError::into_inner),
             program: shipped(),
             _backends: [
                 Nginx::start(&scratch, endpoints[0], "v1"),
@@ -239,23 +245,21 @@ fn a_request_costs_few_instructions() {
 #[test]
 fn a_request_costs_four_system_calls() {
     let bench = Bench::new();
-    // A core that others use too wakes the proxy for fewer requests at a time, which only adds calls: the best of a few
-    // rounds is what the program does.
-    let mut best = f64::INFINITY;
-    for round in 1..=5 {
-        let [(few, before), (many, after)] = [1, 4].map(|seconds| bench.calls(|to| saturating(to, seconds)));
-        let requests = after - before;
-        assert!(requests > 1000.0, "only {requests} requests");
-        let each = (many - few) / requests;
-        println!(
-            "system calls for a GET over HTTP/1.1, saturated: {each:.2} ({requests} requests, round {round})"
-        );
-        best = best.min(each);
-        if best <= CALLS {
-            return;
-        }
-    }
-    panic!("{best} system calls");
+    let mut rounds: Vec<f64> = (1..=3).map(|_| calls_each(&bench)).collect();
+    rounds.sort_by(f64::total_cmp);
+    println!(
+        "system calls for a GET over HTTP/1.1, saturated: {:.2} ({rounds:.2?})",
+        rounds[1]
+    );
+    assert!(rounds[1] <= CALLS, "{rounds:?} system calls");
+}
+
+/// The difference of two runs again.
+fn calls_each(bench: &Bench) -> f64 {
+    let [(few, before), (many, after)] = [1, 4].map(|seconds| bench.calls(|to| saturating(to, seconds)));
+    let requests = after - before;
+    assert!(requests > 1000.0, "only {requests} requests");
+    (many - few) / requests
 }
 
 #[test]
