@@ -166,8 +166,9 @@ fn apps<const N: usize>(version: &str) -> ([u16; N], Vec<Process>) {
 
 fn told(what: &str, tally: &Tally) {
     println!(
-        "{what}: {} sent, {} good {:?}, {} connections, {} failed; half within {:?}, 99 % within {:?}",
+        "{what}: {} sent, {} of them again, {} good {:?}, {} connections, {} failed; half within {:?}, 99 % within {:?}",
         tally.sent,
+        tally.again,
         tally.answered(),
         tally.good,
         tally.connections,
@@ -216,6 +217,7 @@ fn certificates_endpoints_and_weights_change_and_nothing_fails() {
         u64::from(turns) > seconds * 80,
         "the churn was not reached: {turns}"
     );
+    assert_eq!(tally.again, 0, "a change made clients send again");
     assert!(
         tally.connections <= 40,
         "a change closed connections: {}",
@@ -246,6 +248,8 @@ fn one_of_two_proxies_ends_and_nothing_fails() {
     std::thread::sleep(Duration::from_secs(1));
     let tally = load.stop();
     told("one of two ends", &tally);
+    // What half of the connections carry at once: the others' server stays.
+    assert!(tally.again <= 32, "{} requests had to be sent again", tally.again);
     assert_eq!(leaving.process.child.wait().unwrap().code(), Some(0));
     assert!(!leaving.process.printed().contains("panicked"));
 }
@@ -271,6 +275,7 @@ fn it_runs_and_runs_and_does_not_grow() {
         "{seconds} s at {rate:.0} of {capacity:.0} requests/s: memory {memory:?} KiB, descriptors {descriptors:?}"
     );
     told("the soak", &tally);
+    assert_eq!(tally.again, 0, "a change made clients send again");
     let (early, late) = (
         mean(&memory[..memory.len() / 4]),
         mean(&memory[memory.len() * 3 / 4..]),

@@ -71,6 +71,8 @@ pub struct Tally {
     pub good: BTreeMap<Kind, u64>,
     /// Connections made, the first ones among them.
     pub connections: u64,
+    /// Requests sent a second time, on a new connection: the server is sure not to have begun them.
+    pub again: u64,
     /// Whatever else happened to a request.
     pub failures: Vec<String>,
     /// Times of answers.
@@ -161,14 +163,15 @@ async fn visit(shared: Arc<Shared>, kind: Kind, streams: usize, pause: Duration,
     while !shared.stop.load(Ordering::Relaxed) {
         ticks.tick().await;
         let begun = Instant::now();
-        let mut outcome = again(&shared, kind, &mut sender, streams).await;
+        let mut outcome = send(&shared, kind, &mut sender, streams).await;
         let unsent = outcome.iter().filter(|o| **o == Err(Lost::Unsent)).count();
         if unsent > 0 {
             outcome.retain(|o| *o != Err(Lost::Unsent));
             sender = None;
-            outcome.extend(again(&shared, kind, &mut sender, unsent).await);
+            outcome.extend(send(&shared, kind, &mut sender, unsent).await);
         }
         let mut tally = shared.tally.lock().unwrap();
+        tally.again += unsent as u64;
         for one in outcome {
             tally.sent += 1;
             match one {
@@ -202,7 +205,7 @@ enum Sender {
 }
 
 /// So many requests at once, on the connection that there is or on a new one.
-async fn again(
+async fn send(
     shared: &Shared,
     kind: Kind,
     sender: &mut Option<Sender>,
