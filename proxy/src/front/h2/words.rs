@@ -133,8 +133,10 @@ pub(super) fn response<U>(mut answer: Answer<U>, to_head: bool) -> (http::Respon
             headers.append(name, value);
         }
     }
-    let told = || answer.lines.shared().find(|l| l.0 == Name::ContentLength);
-    let told = || HeaderValue::from_maybe_shared(told()?.2).ok();
+    let told = || {
+        let line = answer.lines.shared().find(|l| l.0 == Name::ContentLength)?;
+        HeaderValue::from_maybe_shared(line.2).ok()
+    };
     let length = match answer.framing {
         Framing::Length(n) => told()
             .filter(|v| v.as_bytes().iter().all(u8::is_ascii_digit))
