@@ -78,15 +78,7 @@ async fn interims(asked: h2::client::ResponseFuture) -> (Vec<(u16, String)>, Res
 
 #[test]
 fn interim_answers_pass_from_endpoints_of_either_protocol() {
-    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n";
-    let plain = Backend::raw(move |mut wire| {
-        while wire.message(false).is_some() {
-            wire.send("HTTP/1.1 100 Continue\r\n\r\n");
-            wire.send(hints);
-            thread::sleep(Duration::from_millis(50));
-            wire.send([hints.as_bytes(), &ok("S")].concat());
-        }
-    });
+    let plain = Backend::hinting();
     let shared = crate::shared::hinting();
     let worlds = [
         through(&plain),

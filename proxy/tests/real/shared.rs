@@ -612,15 +612,7 @@ pub fn hinting() -> SocketAddr {
 
 #[test]
 fn interim_answers_reach_clients_that_know_them() {
-    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n";
-    let plain = Backend::raw(move |mut wire| {
-        while wire.message(false).is_some() {
-            wire.send("HTTP/1.1 100 Continue\r\n\r\n");
-            wire.send(hints);
-            thread::sleep(Duration::from_millis(50));
-            wire.send([hints.as_bytes(), &ok("S")].concat());
-        }
-    });
+    let plain = Backend::hinting();
     let worlds = [
         Plan::new().service("echo", &[plain.address], &[], &[]).start(),
         through(hinting()),

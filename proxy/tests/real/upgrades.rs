@@ -20,13 +20,7 @@ fn echo() -> Backend {
         assert_eq!(head.header("upgrade"), Some("echo/1, other"));
         assert_eq!(head.header("connection"), Some("upgrade"));
         wire.send(SWITCH);
-        let mut buf = vec![0; 65_536];
-        while let Ok(n @ 1..) = wire.read(&mut buf) {
-            if wire.stream().write_all(&buf[..n]).is_err() {
-                return;
-            }
-        }
-        let _ = wire.stream().write_all(b"bye");
+        wire.echo();
     })
 }
 
@@ -50,17 +44,10 @@ fn ends(wire: &mut Wire) -> Vec<u8> {
     rest
 }
 
-fn through(backend: &Backend, line: &str) -> World {
-    Plan::new()
-        .set(line)
-        .service("echo", &[backend.address], &[], &[])
-        .start()
-}
-
 #[test]
 fn octets_flow_both_ways_and_each_way_ends_by_itself() {
     let backend = echo();
-    let world = through(&backend, "");
+    let world = before(&backend, "");
     let mut client = upgraded(&world);
     for text in ["a", "hello", "GET / HTTP/1.1\r\n\r\n"] {
         client.send(text);
@@ -105,7 +92,7 @@ fn what_the_backend_ends_the_client_may_still_use() {
         wire.stream().read_to_end(&mut all).unwrap();
         assert_eq!(all, b"after the end");
     });
-    let world = through(&backend, "");
+    let world = before(&backend, "");
     let mut client = upgraded(&world);
     assert_eq!(ends(&mut client), b"last words");
     assert_eq!(world.metric(&["serin_inflight", "stable"]), 1.0);
@@ -117,7 +104,7 @@ fn what_the_backend_ends_the_client_may_still_use() {
 #[test]
 fn large_amounts_come_back_whole_though_nobody_reads_for_a_while() {
     let backend = echo();
-    let world = through(&backend, "");
+    let world = before(&backend, "");
     let mut client = upgraded(&world);
     let sent: Vec<u8> = (0..32_000_000u64)
         .map(|i| (i.wrapping_mul(0x9e37_79b9) >> 16) as u8)
@@ -148,7 +135,7 @@ fn what_comes_with_the_head_is_not_lost() {
         }
         wire.send(buf);
     });
-    let world = through(&backend, "");
+    let world = before(&backend, "");
     let mut client = world.client();
     client.send([ASK.as_bytes(), b"early"].concat());
     assert_eq!(client.head().unwrap().status(), 101);
@@ -158,7 +145,7 @@ fn what_comes_with_the_head_is_not_lost() {
 #[test]
 fn a_backend_may_answer_otherwise_and_the_connection_goes_on() {
     let backend = Backend::named("no");
-    let world = through(&backend, "");
+    let world = before(&backend, "");
     let mut client = world.client();
     for _ in 0..3 {
         let answer = client.ask(ASK);
@@ -187,7 +174,7 @@ fn nobody_is_upgraded_unasked_or_to_what_he_did_not_offer() {
         "GET / HTTP/1.0\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo/1\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo/1\r\nContent-Length: 2\r\n\r\nhi",
     ] {
-        let world = through(&backend, "");
+        let world = before(&backend, "");
         let answer = world.client().ask(ask);
         assert_eq!(
             (answer.status(), answer.header("x-serin-error")),
@@ -200,7 +187,7 @@ fn nobody_is_upgraded_unasked_or_to_what_he_did_not_offer() {
 #[test]
 fn an_upgrade_to_http2_never_reaches_a_backend() {
     let backend = Backend::named("S");
-    let world = through(&backend, "");
+    let world = before(&backend, "");
     let answer = world.client().ask(
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
     );
@@ -215,7 +202,7 @@ fn an_upgrade_to_http2_never_reaches_a_backend() {
 #[test]
 fn a_tunnel_where_nothing_moves_is_closed_after_the_idle_time() {
     let backend = echo();
-    let world = through(
+    let world = before(
         &backend,
         "requestTimeout = \"200ms\"\nstreamIdleTimeout = \"600ms\"",
     );

@@ -15,7 +15,7 @@ use http::{Method, Request, Response};
 use proxy::websocket::accept;
 use std::{
     future::poll_fn,
-    io::{Read, Write},
+    io::Read,
     net::Shutdown,
     time::{Duration, Instant},
 };
@@ -41,23 +41,10 @@ fn echo() -> Backend {
     let mut backend = Backend::raw(move |mut wire| {
         let Some(head) = switch(&mut wire) else { return };
         s.lock().unwrap().push(head);
-        let mut buf = vec![0; 65_536];
-        while let Ok(n @ 1..) = wire.read(&mut buf) {
-            if wire.stream().write_all(&buf[..n]).is_err() {
-                return;
-            }
-        }
-        let _ = wire.stream().write_all(b"bye");
+        wire.echo();
     });
     backend.seen = seen;
     backend
-}
-
-fn through(backend: &Backend, line: &str) -> World {
-    Plan::new()
-        .set(line)
-        .service("echo", &[backend.address], &[], &[])
-        .start()
 }
 
 /// A client that knows that it may ask.
@@ -137,7 +124,7 @@ async fn rest(down: &mut RecvStream) -> Result<Vec<u8>, h2::Error> {
 #[test]
 fn octets_flow_both_ways_and_each_way_ends_by_itself() {
     let backend = echo();
-    let world = through(&backend, "");
+    let world = before(&backend, "");
     on_one_thread(async {
         let mut sender = client(&world).await;
         let (answer, mut up) = open(&mut sender);
@@ -206,7 +193,7 @@ fn what_the_backend_ends_the_client_may_still_use() {
         wire.stream().read_to_end(&mut all).unwrap();
         assert_eq!(all, b"after the end");
     });
-    let world = through(&backend, "");
+    let world = before(&backend, "");
     on_one_thread(async {
         let mut sender = client(&world).await;
         let (mut up, mut down) = tunnel(&mut sender).await;
@@ -230,7 +217,7 @@ async fn eventually_here(holds: impl Fn() -> bool) {
 #[test]
 fn who_does_not_read_is_not_sent_more_and_all_comes_back_whole() {
     let backend = echo();
-    let world = through(&backend, "");
+    let world = before(&backend, "");
     let sent: Bytes = (0..32_000_000u64)
         .map(|i| (i.wrapping_mul(0x9e37_79b9) >> 16) as u8)
         .collect();
@@ -303,7 +290,7 @@ fn an_endpoint_may_refuse_and_other_requests_to_connect_are_refused_here() {
         (other, 502, "malformed_head", 1),
         (none, 502, "malformed_head", 1),
     ] {
-        let world = through(&says(answer), "");
+        let world = before(&says(answer), "");
         on_one_thread(async {
             let asked = ask(Some("websocket"), &[("content-type", "application/grpc")]);
             let (found, told, _) = refusal(&world, asked).await;
@@ -312,7 +299,7 @@ fn an_endpoint_may_refuse_and_other_requests_to_connect_are_refused_here() {
         });
     }
     let backend = Backend::named("S");
-    let world = through(&backend, "");
+    let world = before(&backend, "");
     on_one_thread(async {
         for (request, status, kind) in [
             (ask(None, &[]), 405, "connect_method"),
@@ -357,7 +344,7 @@ fn a_reset_on_one_side_is_one_on_the_other_and_other_streams_go_on() {
         let _ = wire.stream().read_to_end(&mut rest);
         told.send(rest).unwrap();
     });
-    let world = through(&backend, "");
+    let world = before(&backend, "");
     on_one_thread(async {
         let mut sender = client(&world).await;
         let (mut up, _down) = tunnel(&mut sender).await;
@@ -378,7 +365,7 @@ fn a_reset_on_one_side_is_one_on_the_other_and_other_streams_go_on() {
 #[test]
 fn a_tunnel_where_nothing_moves_is_reset_after_the_idle_time() {
     let backend = echo();
-    let world = through(
+    let world = before(
         &backend,
         "requestTimeout = \"200ms\"\nstreamIdleTimeout = \"600ms\"",
     );
@@ -403,7 +390,7 @@ fn a_tunnel_where_nothing_moves_is_reset_after_the_idle_time() {
 #[test]
 fn a_drain_ends_tunnels_at_its_deadline() {
     let backend = echo();
-    let world = through(&backend, "drainDeadline = \"700ms\"");
+    let world = before(&backend, "drainDeadline = \"700ms\"");
     on_one_thread(async {
         let mut sender = client(&world).await;
         let (mut up, mut down) = tunnel(&mut sender).await;

@@ -49,6 +49,17 @@ pub struct Wire {
 }
 
 impl Wire {
+    /// Gives back every octet until there are no more; then says goodbye.
+    pub fn echo(&mut self) {
+        let mut buf = vec![0; 65_536];
+        while let Ok(n @ 1..) = self.read(&mut buf) {
+            if self.stream().write_all(&buf[..n]).is_err() {
+                return;
+            }
+        }
+        let _ = self.stream().write_all(b"bye");
+    }
+
     pub fn new(stream: TcpStream) -> Wire {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -204,6 +215,19 @@ impl Backend {
         Backend::answering(listener, SocketAddr::from(([127, 0, 0, 1], port)), script)
     }
 
+    /// Two early hints, and an answer 50 ms after them.
+    pub fn hinting() -> Backend {
+        let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n";
+        Backend::raw(move |mut wire| {
+            while wire.message(false).is_some() {
+                wire.send("HTTP/1.1 100 Continue\r\n\r\n");
+                wire.send(hints);
+                thread::sleep(Duration::from_millis(50));
+                wire.send([hints.as_bytes(), &ok("S")].concat());
+            }
+        })
+    }
+
     /// So many on one port, each at an address of its own, from 127.0.0.2 on; they say the last number of it, half a
     /// second late for `/slow`.
     pub fn on_one_port<const N: usize>() -> [Backend; N] {
@@ -312,6 +336,14 @@ pub struct World {
 pub struct Plan {
     pub proxy: String,
     pub services: String,
+}
+
+/// A proxy before one backend, with a line of `[proxy]`.
+pub fn before(backend: &Backend, line: &str) -> World {
+    Plan::new()
+        .set(line)
+        .service("echo", &[backend.address], &[], &[])
+        .start()
 }
 
 impl Plan {
