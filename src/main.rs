@@ -9,6 +9,7 @@ mod cli;
 mod cluster;
 mod control;
 mod crd;
+mod curve;
 mod decide;
 mod demo;
 mod explain;

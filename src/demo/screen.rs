@@ -1,7 +1,7 @@
 //! The demo as a live view in a terminal.
 
 use super::{CANARY, FRAME, STABLE, Scene, Stage, story::opening};
-use crate::{cli::DemoArgs, fail::Failure, view};
+use crate::{cli::DemoArgs, curve, fail::Failure, view};
 use proxy::contract::release::{Phase, Status};
 use ratatui::{
     DefaultTerminal, Frame,
@@ -9,7 +9,7 @@ use ratatui::{
     layout::{Constraint, Layout, Rect},
     style::{Color, Modifier, Style},
     text::{Line, Span},
-    widgets::{Block, Gauge, Paragraph, Sparkline, Wrap},
+    widgets::{Block, Gauge, Paragraph, Wrap},
 };
 
 /// The phases of a release that goes well, as the line at the top shows them.
@@ -64,7 +64,7 @@ fn left() -> std::io::Result<bool> {
     Ok(key.kind == KeyEventKind::Press && (ctrl_c || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc)))
 }
 
-fn draw(frame: &mut Frame, scene: &Scene, curve: &[u64], opening: &[String]) {
+fn draw(frame: &mut Frame, scene: &Scene, weights: &[u64], opening: &[String]) {
     let rows = [
         Constraint::Length(7),
         Constraint::Length(5),
@@ -75,7 +75,7 @@ fn draw(frame: &mut Frame, scene: &Scene, curve: &[u64], opening: &[String]) {
     ];
     let [head, weight, tracks, evidence, log, foot] = Layout::vertical(rows).areas(frame.area());
     frame.render_widget(heading(scene, opening), head);
-    draw_weight(frame, weight, scene, curve);
+    draw_weight(frame, weight, scene, weights);
     frame.render_widget(track_lines(scene), tracks);
     draw_evidence(frame, evidence, scene);
     frame.render_widget(decisions(scene), log);
@@ -121,23 +121,12 @@ fn road(scene: &Scene) -> Line<'static> {
     Line::from(spans)
 }
 
-fn draw_weight(frame: &mut Frame, area: Rect, scene: &Scene, curve: &[u64]) {
+fn draw_weight(frame: &mut Frame, area: Rect, scene: &Scene, weights: &[u64]) {
     let title = scene.status.as_ref().map_or("weight".into(), |s| {
         format!("weight of {CANARY}: {} (wanted / taken)", view::weight(s))
     });
-    let width = usize::from(area.width.saturating_sub(2)).max(1);
-    let kept = &curve[curve.len().saturating_sub(CURVE)..];
-    // The whole story in the width there is: every column shows the largest weight of its stretch.
-    let data: Vec<u64> = kept
-        .chunks(kept.len().div_ceil(width).max(1))
-        .map(|c| c.iter().copied().max().unwrap_or(0))
-        .collect();
-    let line = Sparkline::default()
-        .block(Block::bordered().title(title))
-        .data(data)
-        .max(1000)
-        .style(Style::new().fg(Color::Yellow));
-    frame.render_widget(line, area);
+    let kept = &weights[weights.len().saturating_sub(CURVE)..];
+    curve::draw(frame, area, title, kept, Style::new().fg(Color::Yellow));
 }
 
 fn track_lines(scene: &Scene) -> Paragraph<'static> {

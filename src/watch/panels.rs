@@ -4,14 +4,14 @@ use super::{
     draw::{bold, colour, dim, mood, version},
     sight::{Row, Sight, latency_text, rate_text},
 };
-use crate::{figures::percent, view};
+use crate::{curve, figures::percent, view};
 use proxy::contract::release::Phase;
 use ratatui::{
     Frame,
     layout::Rect,
     style::Color,
     text::{Line, Span},
-    widgets::{Block, Paragraph, Sparkline, Wrap},
+    widgets::{Block, Paragraph, Wrap},
 };
 
 /// The phases of a release that goes well.
@@ -58,7 +58,7 @@ pub fn road(sight: &Sight, width: usize) -> Line<'static> {
 }
 
 /// The weight as one line, or with its curve where there is room.
-pub fn weight(frame: &mut Frame, area: Rect, sight: &Sight, curve: &[u64]) {
+pub fn weight(frame: &mut Frame, area: Rect, sight: &Sight, weights: &[u64]) {
     let s = &sight.status;
     if area.height < 3 {
         let head = format!(" weight     {} (wanted / taken)  ", view::weight(s));
@@ -69,18 +69,13 @@ pub fn weight(frame: &mut Frame, area: Rect, sight: &Sight, curve: &[u64]) {
         return frame.render_widget(Paragraph::new(Line::from(line)), area);
     }
     let title = format!(" weight of the canary: {} (wanted / taken) ", view::weight(s));
-    let width = usize::from(area.width.saturating_sub(2)).max(1);
-    // All that is known in the width there is: each column shows the largest weight of its stretch.
-    let data: Vec<u64> = curve
-        .chunks(curve.len().div_ceil(width).max(1))
-        .map(|c| c.iter().copied().max().unwrap_or(0))
-        .collect();
-    let line = Sparkline::default()
-        .block(Block::bordered().title(title))
-        .data(data)
-        .max(1000)
-        .style(colour(ratatui::style::Style::new(), Color::Yellow));
-    frame.render_widget(line, area);
+    curve::draw(
+        frame,
+        area,
+        title,
+        weights,
+        colour(ratatui::style::Style::new(), Color::Yellow),
+    );
 }
 
 /// Requests, error rates and latencies of both tracks with their bounds.
