@@ -36,7 +36,12 @@ pub fn all(all: &[Value], wish: &Wish) -> Vec<Done> {
 
 fn one(all: &[Value], canary: &Value, wish: &Wish) -> Done {
     let Some((kind, target)) = target(canary) else {
-        let why = "is no Deployment or DaemonSet, and those are what Serin releases; give the workload behind it a Canary, or write a Rollout";
+        let why = match canary["spec"]["targetRef"].is_null() {
+            true => "is missing, and names what is released; give the whole Canary",
+            false => {
+                "is no Deployment or DaemonSet, and those are what Serin releases; give the workload behind it a Canary, or write a Rollout"
+            }
+        };
         return Done {
             from: called(canary),
             first: "Nothing could be carried over.",

@@ -105,12 +105,25 @@ impl<'a> Release<'a> {
         self.extend_deadline();
         self.sift_policy();
         self.sift_notes();
+        self.check_name();
         let objects = self.objects(all, wish);
         Done {
             from: self.from,
             first: self.first,
             objects,
             losses: self.losses,
+        }
+    }
+
+    /// Templates have placeholders where names stand; what comes of them would be refused by every API server.
+    fn check_name(&mut self) {
+        let is_label = |label: &str| {
+            let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+            !label.is_empty() && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+        };
+        if self.name.len() > 253 || !self.name.split('.').all(is_label) {
+            let why = "is no name of an object (RFC 1123: lower-case letters, digits, - and .); write a name before you apply it";
+            self.lose("metadata.name", &Value::String(self.name.clone()), why);
         }
     }
 

@@ -54,6 +54,26 @@ fn a_field_that_nobody_knows_is_told() {
 }
 
 #[test]
+fn a_name_that_no_server_takes_is_told() {
+    for (name, is_told) in [
+        ("shop", false),
+        ("shop.v2", false),
+        ("REPLACE_ME", true),
+        ("a..b", true),
+        ("-a", true),
+    ] {
+        let object = json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary", "metadata": {"name": name},
+            "spec": {"targetRef": {"name": "a"}, "analysis": {"interval": "1m", "stepWeight": 10}}});
+        let done = migrated(&object.to_string(), &wish()).unwrap().pop().unwrap();
+        assert_eq!(
+            done.losses.iter().any(|l| l.key == "metadata.name"),
+            is_told,
+            "{name}"
+        );
+    }
+}
+
+#[test]
 fn what_is_refused_is_left_out_and_told() {
     let done = canary(&json!({"interval": "1m", "stepWeight": 10,
         "webhooks": [{"name": "ask", "type": "confirm-promotion", "url": "https://gate/"}],
