@@ -39,7 +39,7 @@ fn build() -> PathBuf {
     let stripped = built.with_file_name("serin-stripped");
     assert!(
         Command::new("objcopy")
-            .arg("--strip-debug")
+            .arg("--strip-all")
             .args([&built, &stripped])
             .status()
             .unwrap()
@@ -57,7 +57,7 @@ fn the_dockerfile_ships_what_is_tested() {
     assert!(
         last.contains("USER 65532:65532")
             && text.contains("+crt-static")
-            && text.contains("objcopy --strip-debug")
+            && text.contains("objcopy --strip-all")
     );
 }
 
