@@ -15,6 +15,7 @@ use std::{
     fmt::Write,
     fs,
     path::Path,
+    process::Command,
 };
 use support::*;
 
@@ -121,6 +122,38 @@ fn rollout() {
         fields(&schema[part], &usual[part], part, &mut out);
     }
     fresh("rollout.md", &out);
+}
+
+/// What a command says of itself, whatever the terminal and the environment.
+fn help(args: &[&str]) -> String {
+    let run = Command::new(SERIN)
+        .args(args)
+        .arg("--help")
+        .env_clear()
+        .env("COLUMNS", "100")
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{args:?}: {}", stderr(&run));
+    let text = stdout(&run);
+    let lines: Vec<&str> = text.trim_end().lines().map(str::trim_end).collect();
+    lines.join("\n")
+}
+
+#[test]
+fn commands() {
+    let all = help(&[]);
+    let names = all.lines().skip_while(|l| *l != "Commands:").skip(1);
+    let names = names.take_while(|l| !l.is_empty());
+    let names: Vec<&str> = names
+        .filter(|l| l.starts_with("  ") && !l.starts_with("   "))
+        .filter_map(|l| l.split_whitespace().next())
+        .collect();
+    assert!(names.len() > 20, "{names:?}");
+    let mut out = format!("\n```text\n{all}\n```\n");
+    for name in names {
+        write!(out, "\n## serin {name}\n\n```text\n{}\n```\n", help(&[name])).unwrap();
+    }
+    fresh("commands.md", &out);
 }
 
 /// A line for each field, and for those in it.

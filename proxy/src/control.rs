@@ -298,10 +298,10 @@ impl Control {
         let mut overlay = state.overlay.clone();
         let by = overlay::key(&self.prefix, names::CHANGED_BY);
         let cause = overlay::key(&self.prefix, names::CHANGE_CAUSE);
-        overlay.set(service, &entry.annotations, &by, Some(patch.actor));
-        overlay.set(service, &entry.annotations, &cause, patch.cause);
+        overlay.set(entry, &by, Some(patch.actor));
+        overlay.set(entry, &cause, patch.cause);
         for (key, value) in patch.keys {
-            overlay.set(service, &entry.annotations, &key, value);
+            overlay.set(entry, &key, value);
         }
         self.apply(&state.file, &overlay, &state.addresses)
             .map_err(Denied::Faults)?;

@@ -1,8 +1,13 @@
 //! What admin calls have set since the file was written. Each key remembers what the file said at the time: when the
-//! file says something else later, the file wins. So the last writer of a key wins, also across a restart.
+//! file says something else later, the file wins. So the last writer of a key wins, also across a restart. A weight is
+//! that of one version: when the file names another canary, that one begins at what the file says.
 
 use super::sealed;
-use contract::{annotations::Annotations, file::File, names};
+use contract::{
+    annotations::Annotations,
+    file::{File, ServiceEntry},
+    names,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -22,6 +27,17 @@ struct Set {
     value: Option<String>,
     /// What the file said then.
     base: Option<String>,
+    /// Of a weight: the canary's version then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    of: Option<String>,
+}
+
+impl Set {
+    /// Whether the file still says what it said.
+    fn holds(&self, key: &str, entry: &ServiceEntry) -> bool {
+        let version = self.of.as_ref();
+        entry.annotations.get(key) == self.base.as_ref() && version.is_none_or(|v| *v == entry.canary.version)
+    }
 }
 
 impl Overlay {
@@ -38,14 +54,16 @@ impl Overlay {
     }
 
     /// Sets a key over what the file says.
-    pub fn set(&mut self, service: &str, file: &Annotations, key: &str, value: Option<String>) {
-        let base = file.get(key).cloned();
-        let keys = self.0.entry(service.to_owned()).or_default();
+    pub fn set(&mut self, entry: &ServiceEntry, key: &str, value: Option<String>) {
+        let base = entry.annotations.get(key).cloned();
+        let keys = self.0.entry(entry.name.clone()).or_default();
         if value == base {
             keys.remove(key);
-        } else {
-            keys.insert(key.to_owned(), Set { value, base });
+            return;
         }
+        let is_weight = key.ends_with(names::CANARY_WEIGHT) || key.ends_with(names::CANARY_WEIGHT_TOTAL);
+        let of = is_weight.then(|| entry.canary.version.clone());
+        keys.insert(key.to_owned(), Set { value, base, of });
     }
 
     /// Drops what the file has overtaken.
@@ -54,7 +72,7 @@ impl Overlay {
             let Some(entry) = file.service.iter().find(|s| s.name == *service) else {
                 return false;
             };
-            keys.retain(|key, set| entry.annotations.get(key) == set.base.as_ref());
+            keys.retain(|key, set| set.holds(key, entry));
             !keys.is_empty()
         });
     }
@@ -71,9 +89,9 @@ impl Overlay {
             };
             let same = |k: &str| before.annotations.get(k) == entry.annotations.get(k);
             if before.annotations != entry.annotations && same(&by) {
-                next.set(&entry.name, &entry.annotations, &by, Some(names::FILE.to_owned()));
+                next.set(entry, &by, Some(names::FILE.to_owned()));
                 if same(&cause) {
-                    next.set(&entry.name, &entry.annotations, &cause, None);
+                    next.set(entry, &cause, None);
                 }
             }
         }
@@ -124,7 +142,7 @@ fn aside(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use contract::{file::ServiceEntry, names::PREFIX};
+    use contract::names::PREFIX;
 
     const WEIGHT: &str = "serin.dev/canary-weight";
     const BY: &str = "serin.dev/changed-by";
@@ -151,7 +169,7 @@ mod tests {
     fn the_last_writer_of_a_key_wins() {
         let (five, ten) = (file(&[(WEIGHT, "5")]), file(&[(WEIGHT, "10")]));
         let mut overlay = Overlay::default();
-        overlay.set("a", &five.service[0].annotations, WEIGHT, Some("7".into()));
+        overlay.set(&five.service[0], WEIGHT, Some("7".into()));
         assert_eq!(effective(&overlay, &five)[WEIGHT], "7");
         let other = file(&[(WEIGHT, "5"), ("serin.dev/canary-shield", "off")]);
         assert_eq!(
@@ -161,6 +179,19 @@ mod tests {
         let after = overlay.after(&five, &ten, PREFIX);
         assert_eq!(effective(&after, &ten)[WEIGHT], "10");
         assert_eq!(effective(&after, &ten)[BY], "file");
+    }
+
+    #[test]
+    fn another_canary_does_not_get_the_weight_of_the_last() {
+        let (old, mut new) = (file(&[]), file(&[("serin.dev/canary-shield", "off")]));
+        let mut overlay = Overlay::default();
+        overlay.set(&old.service[0], WEIGHT, Some("100".into()));
+        assert_eq!(effective(&overlay.after(&old, &new, PREFIX), &new)[WEIGHT], "100");
+        new.service[0].canary.version = "v3".into();
+        assert!(!effective(&overlay.after(&old, &new, PREFIX), &new).contains_key(WEIGHT));
+        // The same when the file was edited while nothing ran.
+        overlay.settle(&new);
+        assert!(!effective(&overlay, &new).contains_key(WEIGHT));
     }
 
     #[test]
@@ -176,7 +207,7 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("overlay");
         let mut overlay = Overlay::default();
-        overlay.set("a", &Annotations::new(), WEIGHT, Some("7".into()));
+        overlay.set(&file(&[]).service[0], WEIGHT, Some("7".into()));
         sealed::keep(&path, &overlay).unwrap();
         assert_eq!(restore(&path), overlay);
         let text = fs::read_to_string(&path).unwrap();
