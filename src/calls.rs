@@ -108,8 +108,13 @@ pub fn print_json<T: serde::Serialize>(value: &T) -> Result<(), Failure> {
 
 /// Prints to whoever still reads: `| head` is no failure.
 pub fn print_text(text: &str) {
+    let _ = is_printed(text);
+}
+
+/// The same; whether anybody reads.
+pub fn is_printed(text: &str) -> bool {
     let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
 }
 
 /// A service name as it may stand in a path.

@@ -4,6 +4,7 @@ mod cluster;
 mod control;
 mod look;
 mod migrate;
+mod papers;
 mod planes;
 mod study;
 mod tls;
@@ -12,6 +13,7 @@ pub use cluster::{ApproveArgs, DeployArgs, HistoryArgs, ManifestArgs, WatchArgs}
 pub use control::ControllerArgs;
 pub use look::{DecideArgs, ExplainArgs, ReplayArgs};
 pub use migrate::MigrateArgs;
+pub use papers::{CompletionsArgs, ManArgs, Shell};
 pub use planes::{ClusterArgs, ProxyArgs};
 pub use study::{PlanArgs, Reference, SimulateArgs};
 pub use tls::TlsArgs;
@@ -106,6 +108,10 @@ pub enum Command {
     Inject(ManifestArgs),
     /// Say in Serin's words what ingress-nginx, Flagger or Argo Rollouts was told
     Migrate(MigrateArgs),
+    /// Print what bash, zsh or fish need to complete command lines
+    Completions(CompletionsArgs),
+    /// Print or write manual pages
+    Man(ManArgs),
 }
 
 /// `serin demo`

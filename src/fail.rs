@@ -1,6 +1,10 @@
 //! What went wrong, once, in one voice.
 
-use std::{fmt, process::ExitCode};
+use std::{
+    fmt,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 /// A failure that ends the program: a text with cause and remedy, and the exit code.
 #[derive(Debug)]
@@ -35,6 +39,7 @@ impl fmt::Display for Failure {
 
 /// Prints the failure and gives its code.
 pub fn report(failure: Failure) -> ExitCode {
-    eprintln!("error: {failure}");
+    // Who has closed standard error gets the code alone.
+    let _ = writeln!(io::stderr(), "error: {failure}");
     ExitCode::from(failure.code)
 }

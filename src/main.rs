@@ -7,6 +7,7 @@ mod calls;
 mod ci;
 mod cli;
 mod cluster;
+mod completions;
 mod control;
 mod crd;
 mod curve;
@@ -19,6 +20,7 @@ mod guess;
 mod history;
 mod load;
 mod logs;
+mod man;
 mod manifest;
 mod migrate;
 mod ping;
@@ -27,6 +29,7 @@ mod plane;
 mod replay;
 mod run;
 mod simulate;
+mod terminal;
 mod view;
 mod watch;
 
@@ -63,6 +66,8 @@ fn main() -> ExitCode {
         Command::Front(args) => manifest::main(&args, manifest::Place::Front),
         Command::Inject(args) => manifest::main(&args, manifest::Place::Sidecar),
         Command::Migrate(args) => migrate::main(&args),
+        Command::Completions(args) => completions::main(&args),
+        Command::Man(args) => man::main(&args),
         Command::Retry(args) => calls::command(&args, controller::contract::release::Command::Retry),
     };
     done.unwrap_or_else(fail::report)

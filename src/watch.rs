@@ -7,6 +7,7 @@ mod plain;
 mod screen;
 mod sight;
 
+pub use plain::essence;
 pub use sight::Sight;
 
 use crate::{

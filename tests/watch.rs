@@ -109,6 +109,37 @@ impl Terminal {
         }
     }
 
+    /// Without boxes, but whole: what matters, and how to leave.
+    fn narrow(&self, width: usize, height: usize) {
+        self.resize(width as u16, height as u16);
+        let screen = self.wait("a narrow terminal", |s| {
+            s.contains("Shifting  weight 20 %") && s.lines().last().is_some_and(|l| l.contains("? help"))
+        });
+        println!("--- {width}x{height}\n{screen}");
+        let rows: Vec<&str> = screen.lines().collect();
+        assert!(rows.len() <= height && rows.iter().all(|r| r.chars().count() <= width));
+        assert!(!screen.contains('┌') && rows[0].contains("serin"), "{screen}");
+    }
+
+    /// Nothing is drawn twice: in quiet seconds the screen is never emptied, and little is sent.
+    fn does_not_flicker(&self) {
+        let stream = self.scratch.join("stream");
+        self.tmux(&["pipe-pane", &format!("cat > {}", stream.display())]);
+        let before = self.screen();
+        self.wait("the counts go on", |s| s != before);
+        std::thread::sleep(Duration::from_secs(3)); // the time in which bytes are counted
+        self.tmux(&["pipe-pane"]);
+        let sent = String::from_utf8_lossy(&std::fs::read(&stream).unwrap()).into_owned();
+        let emptied = ["\u{1b}[2J", "\u{1b}[3J", "\u{1b}[J"].map(|code| sent.matches(code).count());
+        println!("{} octets in 3 s, emptied {emptied:?} times", sent.len());
+        assert_eq!(emptied, [0; 3], "the screen was emptied");
+        assert!(
+            !sent.is_empty() && sent.len() < 12_000,
+            "{} octets in 3 s",
+            sent.len()
+        );
+    }
+
     fn is_alternate(&self) -> bool {
         self.tmux(&["display-message", "-p", "#{alternate_on}"]).trim() == "1"
     }
@@ -209,24 +240,7 @@ fn a_release_is_followed_and_steered_in_a_terminal() {
         ],
     );
     assert!(terminal.is_alternate(), "{shown}");
-    // Nothing is drawn twice: in quiet seconds the screen is never emptied, and little is sent.
-    let stream = run.scratch.path("stream");
-    terminal.tmux(&["pipe-pane", &format!("cat > {}", stream.display())]);
-    let before = terminal.screen();
-    terminal.wait("the counts go on", |s| s != before);
-    std::thread::sleep(Duration::from_secs(3)); // the time in which bytes are counted
-    terminal.tmux(&["pipe-pane"]);
-    let sent = String::from_utf8_lossy(&std::fs::read(&stream).unwrap()).into_owned();
-    println!("{} octets in 3 s", sent.len());
-    assert!(
-        !sent.contains("\u{1b}[2J") && !sent.contains("\u{1b}[J"),
-        "the screen was emptied"
-    );
-    assert!(
-        !sent.is_empty() && sent.len() < 12_000,
-        "{} octets in 3 s",
-        sent.len()
-    );
+    terminal.does_not_flicker();
     // Every size, also the smallest, and back.
     terminal.resize(200, 50);
     terminal.whole(
@@ -240,8 +254,13 @@ fn a_release_is_followed_and_steered_in_a_terminal() {
             "what it rests on",
         ],
     );
-    terminal.resize(30, 6);
-    terminal.wait("a tiny terminal", |s| s.contains("Shifting") && !s.contains('┌'));
+    terminal.narrow(40, 10);
+    terminal.keys(&["Space"]);
+    terminal.wait("a question that is cut", |s| {
+        s.contains("pause echo? the weight stays") && s.contains("…  [y/N]")
+    });
+    terminal.keys(&["n"]);
+    terminal.narrow(30, 6);
     terminal.resize(80, 24);
     terminal.whole("shifting again", 80, 24, &["[Shifting]"]);
     // Nothing happens without a yes.
@@ -280,6 +299,10 @@ fn many_releases_are_chosen_from_and_a_signal_gives_the_terminal_back() {
     let terminal = Terminal::open(&run, 80, 24);
     terminal.line(&format!("clear; {}", watch_line(&run, "")));
     terminal.whole("two", 80, 24, &["> echo", "1 of 2", "shop", "[Shifting]"]);
+    terminal.does_not_flicker();
+    terminal.narrow(40, 10);
+    terminal.resize(80, 24);
+    terminal.whole("two again", 80, 24, &["> echo", "1 of 2", "shop", "[Shifting]"]);
     terminal.keys(&["j"]);
     terminal.whole("the other", 80, 24, &["> shop", "2 of 2", "[Idle]"]);
     terminal.resize(200, 50);
@@ -312,6 +335,66 @@ fn many_releases_are_chosen_from_and_a_signal_gives_the_terminal_back() {
             .success()
     );
     terminal.given_back("code 143");
+}
+
+/// Whether there is such a process that still does anything.
+fn is_alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit(") ")
+        .next()
+        .and_then(|s| s.chars().next())
+        .unwrap_or('Z');
+    state != 'Z' && state != 'X'
+}
+
+#[test]
+fn the_program_ends_with_its_terminal_whoever_is_told() {
+    let (run, _apps, _users) = begin();
+    run.wait_phase(&["Shifting"], LIMIT);
+    let file = run.scratch.path("serin.toml").display().to_string();
+    // Told by a signal; deaf to it; and in no session of the terminal, so that nobody tells it.
+    for (how, before, after) in [
+        ("as it comes", "", "sh"),
+        ("deaf", "trap '' HUP; ", "sh"),
+        ("a session of its own", "trap '' HUP; ", "setsid --wait sh"),
+    ] {
+        let noted = run.scratch.path("pid");
+        drop(std::fs::remove_file(&noted));
+        let terminal = Terminal::open(&run, 80, 24);
+        let script = run.scratch.path("script");
+        let text = format!(
+            "echo $$ > {}\n{before}exec {SERIN} watch -f {file}\n",
+            noted.display()
+        );
+        std::fs::write(&script, text).unwrap();
+        terminal.line(&format!("{after} {}", script.display()));
+        terminal.whole(how, 80, 24, &["> echo", "[Shifting]"]);
+        let pid = std::fs::read_to_string(&noted).unwrap().trim().to_owned();
+        assert!(is_alive(&pid));
+        terminal.tmux(&["kill-server"]);
+        let begun = std::time::Instant::now();
+        until(how, Duration::from_secs(2), || (!is_alive(&pid)).then_some(()));
+        println!("{how}: gone after {:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn lines_end_when_nobody_reads_them() {
+    let (run, _apps, _users) = begin();
+    run.wait_phase(&["Shifting"], LIMIT);
+    let file = run.scratch.path("serin.toml").display().to_string();
+    let line = format!("{SERIN} watch -f {file} | head -1");
+    let mut shell = Process::start(Command::new("bash").args(["-c", &line]));
+    std::thread::scope(|scope| {
+        // Changes, of which the second finds nobody who reads.
+        scope.spawn(|| {
+            run.command(&["pause", "echo"]);
+            run.wait_phase(&["Paused"], LIMIT);
+            run.command(&["resume", "echo"]);
+        });
+        until("it ends", LIMIT, || (!shell.is_running()).then_some(()));
+    });
 }
 
 fn piped(run: &Run, args: &[&str], variable: &str) -> Output {

@@ -12,7 +12,7 @@ use crate::{
     ci::Pipeline,
     cli::{DeployArgs, Output},
     fail::Failure,
-    view,
+    guess, view, watch,
 };
 use kube::{
     Api,
@@ -164,7 +164,8 @@ impl Image {
                 )));
             }
             (Some(wanted), _) => all.iter().find(|c| name(c) == wanted).ok_or_else(|| {
-                Failure::usage(format!("there is no container {wanted}; there are: {}", names()))
+                let known: Vec<&str> = all.iter().filter_map(|c| c["name"].as_str()).collect();
+                Failure::usage(guess::absent("container", wanted, &known))
             })?,
             (None, [only]) => only,
             (None, _) => {
@@ -242,15 +243,16 @@ async fn follow(
     }
 }
 
+/// A line a change: counts that grow are none.
 fn tell(args: &DeployArgs, now: &Rollout, shown: String) -> String {
-    if args.output == Output::Text {
-        return page::next_line(now, &shown);
+    let essence = watch::essence(&now.sight());
+    let line = format!("{} {}\n", view::clock(page::now()), page::line(now));
+    match args.output {
+        _ if essence == shown => {}
+        Output::Text => print_text(&line),
+        Output::Json => eprint!("{line}"),
     }
-    let line = page::line(now);
-    if line != shown {
-        eprintln!("{} {line}", view::clock(page::now()));
-    }
-    line
+    essence
 }
 
 fn finish(args: &DeployArgs, last: &Rollout, end: End) -> Result<ExitCode, Failure> {

@@ -27,8 +27,15 @@ pub async fn follow(
     let (mut all, mut listed) = (BTreeMap::new(), BTreeMap::new());
     while let Some(change) = changes.next().await {
         match change {
-            Ok(Event::Init) => listed = BTreeMap::new(),
-            Ok(Event::InitApply(object)) => take(&mut listed, object, names)?,
+            // Until the list is whole, what is not in it is not gone.
+            Ok(Event::Init) => {
+                listed = BTreeMap::new();
+                continue;
+            }
+            Ok(Event::InitApply(object)) => {
+                take(&mut listed, object, names)?;
+                continue;
+            }
             Ok(Event::InitDone) => all = std::mem::take(&mut listed),
             Ok(Event::Apply(object)) => take(&mut all, object, names)?,
             Ok(Event::Delete(object)) => drop(all.remove(&object.name_any())),
@@ -36,9 +43,6 @@ pub async fn follow(
                 rollout::lost(e)?;
                 continue;
             }
-        }
-        if !listed.is_empty() {
-            continue;
         }
         if all.is_empty() && !names.is_empty() {
             return Err(Failure::usage(format!(

@@ -1,6 +1,6 @@
 //! Rollouts in words: tables, pages and lines.
 
-use super::{Rollout, print_text};
+use super::Rollout;
 use crate::{fail::Failure, view};
 use proxy::contract::{release::Decision, rollout::condition};
 use std::{
@@ -62,15 +62,6 @@ pub fn ailment(r: &Rollout) -> Option<&str> {
     let mut conditions = r.status.conditions.iter();
     let ill = conditions.find(|c| c.kind == condition::HEALTHY && c.status == "False")?;
     Some(&ill.message)
-}
-
-/// Prints a line if it is another than the last, which it gives back.
-pub fn next_line(r: &Rollout, last: &str) -> String {
-    let line = line(r);
-    if line != last {
-        print_text(&format!("{} {line}\n", view::clock(now())));
-    }
-    line
 }
 
 /// Phase, weight, counts and reason.

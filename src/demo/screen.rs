@@ -1,7 +1,7 @@
 //! The demo as a live view in a terminal.
 
 use super::{CANARY, FRAME, STABLE, Scene, Stage, story::opening};
-use crate::{cli::DemoArgs, curve, fail::Failure, view};
+use crate::{cli::DemoArgs, curve, fail::Failure, terminal, view};
 use proxy::contract::release::{Phase, Status};
 use ratatui::{
     DefaultTerminal, Frame,
@@ -26,9 +26,10 @@ const CURVE: usize = 600;
 
 /// Plays it until it is over or the user leaves.
 pub fn play(stage: &Stage, args: &DemoArgs) -> Result<Scene, Failure> {
-    let mut terminal = ratatui::try_init()
+    let mut screen = ratatui::try_init()
         .map_err(|e| Failure::refused(format!("cannot draw in this terminal: {e}; try --plain")))?;
-    let played = frames(&mut terminal, stage, args);
+    terminal::end_with_it();
+    let played = frames(&mut screen, stage, args);
     ratatui::restore();
     let scene = played.map_err(|e| Failure::refused(format!("the terminal failed: {e}; try --plain")))?;
     if let Some(s) = &scene.status {

@@ -28,6 +28,9 @@ const LISTED: u16 = 6;
 const TALL: u16 = 36;
 
 const KEYS: &str = " p promote  space pause/resume  a abort  j/k choose  ? help  q quit";
+const FEW_KEYS: &str = " p  space  a  j/k   ? help  q quit";
+/// What a question ends with, also where there is no room for all of it.
+const YES_OR_NO: &str = "  [y/N]";
 const HELP: [&str; 10] = [
     "p          promote now, whatever the evidence says",
     "space      pause: the weight stays, a worse canary is still rolled back;",
@@ -73,7 +76,7 @@ pub fn draw(frame: &mut Frame, view: &View) {
     let rows = [Constraint::Length(1), Constraint::Min(1), Constraint::Length(1)];
     let [head, body, foot] = Layout::vertical(rows).areas(area);
     frame.render_widget(Paragraph::new(heading(view, usize::from(head.width))), head);
-    frame.render_widget(Paragraph::new(footer(view)), foot);
+    frame.render_widget(Paragraph::new(footer(view, usize::from(foot.width))), foot);
     match view.sight() {
         None => frame.render_widget(Paragraph::new(nothing(view)), body),
         Some(sight) if area.width < LEAST.0 || area.height < LEAST.1 => small(frame, body, sight),
@@ -132,21 +135,31 @@ pub fn version(name: &str) -> &str {
 }
 
 /// A question, an answer, a trouble, or the keys.
-fn footer(view: &View) -> Line<'static> {
+fn footer(view: &View, width: usize) -> Line<'static> {
     if let Some(asked) = &view.asks {
-        let style = colour(bold(), Color::Yellow);
-        return Line::styled(format!(" {}  [y/N]", asked.question), style);
+        let question = fit(&asked.question, width.saturating_sub(1 + YES_OR_NO.len()));
+        return Line::styled(format!(" {question}{YES_OR_NO}"), colour(bold(), Color::Yellow));
     }
     if let Some(why) = &view.lost {
-        return Line::styled(
-            format!(" not seen at the moment: {why}"),
-            colour(bold(), Color::Red),
-        );
+        let text = fit(&format!(" not seen at the moment: {why}"), width);
+        return Line::styled(text, colour(bold(), Color::Red));
     }
     match &view.says {
-        Some((text, until)) if Instant::now() < *until => Line::styled(format!(" {text}"), bold()),
+        Some((text, until)) if Instant::now() < *until => {
+            Line::styled(fit(&format!(" {text}"), width), bold())
+        }
+        _ if width < KEYS.len() => Line::styled(FEW_KEYS, dim()),
         _ => Line::styled(KEYS, dim()),
     }
+}
+
+/// Cut, and seen to be cut, where it is longer than the room.
+fn fit(text: &str, room: usize) -> String {
+    if text.chars().count() <= room {
+        return text.to_owned();
+    }
+    let begin: String = text.chars().take(room.saturating_sub(1)).collect();
+    format!("{begin}…")
 }
 
 /// What matters, where there is no room for more.
@@ -266,7 +279,9 @@ fn help(frame: &mut Frame, area: Rect) {
     let lines: Vec<Line> = HELP.iter().map(|l| Line::raw(*l)).collect();
     frame.render_widget(Clear, place);
     frame.render_widget(
-        Paragraph::new(lines).block(Block::bordered().title(" keys ")),
+        Paragraph::new(lines)
+            .wrap(Wrap { trim: false })
+            .block(Block::bordered().title(" keys ")),
         place,
     );
 }

@@ -5,7 +5,7 @@ use super::{
     feed::{Feed, News},
 };
 use crate::{
-    calls::print_text,
+    calls::{is_printed, print_text},
     ci::Pipeline,
     cli::{Output, WatchArgs},
     cluster::now,
@@ -23,8 +23,12 @@ pub fn tell(args: &WatchArgs, feed: &Feed) -> Result<ExitCode, Failure> {
     loop {
         match feed.next(TICK) {
             Some(News::Sights(all)) => {
+                let mut is_read = true;
                 for sight in &all {
-                    news(sight, args, &mut shown)?;
+                    is_read &= news(sight, args, &mut shown)?;
+                }
+                if !is_read && !args.wait {
+                    return Ok(ExitCode::SUCCESS);
                 }
                 if let Some(code) = all_ended(&all).filter(|_| args.wait) {
                     finish(&all, args);
@@ -38,22 +42,22 @@ pub fn tell(args: &WatchArgs, feed: &Feed) -> Result<ExitCode, Failure> {
     }
 }
 
-fn news(sight: &Sight, args: &WatchArgs, shown: &mut BTreeMap<String, String>) -> Result<(), Failure> {
+/// Whether anybody reads.
+fn news(sight: &Sight, args: &WatchArgs, shown: &mut BTreeMap<String, String>) -> Result<bool, Failure> {
     let key = essence(sight);
     if shown.get(&sight.name) == Some(&key) {
-        return Ok(());
+        return Ok(true);
     }
     shown.insert(sight.name.clone(), key);
     let text = match args.output {
         Output::Text => format!("{} {}\n", view::clock(now()), line(sight)),
         Output::Json => json(sight)?,
     };
-    print_text(&text);
-    Ok(())
+    Ok(is_printed(&text))
 }
 
 /// What makes a change: counts alone would be a line a second.
-fn essence(sight: &Sight) -> String {
+pub fn essence(sight: &Sight) -> String {
     let s = &sight.status;
     let words: String = s
         .reason

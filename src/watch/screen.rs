@@ -4,7 +4,12 @@ use super::{
     Sight, draw,
     feed::{Feed, News},
 };
-use crate::{cli::WatchArgs, fail::Failure, view};
+use crate::{
+    cli::WatchArgs,
+    fail::Failure,
+    terminal::{self, BY_SIGNAL},
+    view,
+};
 use proxy::contract::release::{Command, Phase};
 use ratatui::{
     DefaultTerminal,
@@ -24,8 +29,6 @@ const CLOCK: Duration = Duration::from_secs(1);
 const ANSWER: Duration = Duration::from_secs(10);
 /// Weights that are kept for the curve of one release.
 const CURVE: usize = 600;
-/// What a shell adds to the number of a signal that ended a program.
-const BY_SIGNAL: i32 = 128;
 
 /// Everything that is drawn.
 pub struct View {
@@ -74,10 +77,11 @@ enum End {
 pub fn play(args: &WatchArgs, feed: &Feed) -> Result<ExitCode, Failure> {
     let broken = |e: std::io::Error| Failure::refused(format!("the terminal failed: {e}; try --plain"));
     // From here on a panic gives the terminal back before it is told.
-    let mut terminal = ratatui::try_init().map_err(broken)?;
+    let mut screen = ratatui::try_init().map_err(broken)?;
+    terminal::end_with_it();
     feed.catch_signals();
     let mut view = View::new();
-    let played = frames(&mut terminal, args, feed, &mut view);
+    let played = frames(&mut screen, args, feed, &mut view);
     ratatui::restore();
     match played.map_err(broken)? {
         End::Left => Ok(ExitCode::SUCCESS),

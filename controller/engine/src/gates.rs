@@ -1,7 +1,10 @@
 //! Gates: who must say yes before the release goes on. A gate that does not answer has not said yes, and has not failed.
 
 use crate::{desk::Desk, state::Run, step::Action};
-use contract::policy::{At, Gate};
+use contract::{
+    fault,
+    policy::{At, Gate},
+};
 
 /// Why the release must wait at this point, if it must. `intent` is what would happen next; `detail` tells two questions
 /// of one gate apart.
@@ -41,13 +44,20 @@ pub(crate) fn approve(run: &mut Run, gate: &str) -> Result<(), String> {
     let is_its = |q: &&String| q.split('@').next() == Some(gate);
     let mine: Vec<String> = run.asked.iter().filter(is_its).cloned().collect();
     if mine.is_empty() {
-        return Err(match run.asked.first().and_then(|q| q.split('@').next()) {
-            Some(other) => format!("no gate {gate} is waited for; {other} is"),
-            None => "no gate waits for an answer".to_owned(),
-        });
+        let asked: Vec<&str> = run.asked.iter().filter_map(|q| q.split('@').next()).collect();
+        return Err(not_asked(gate, &asked));
     }
     run.approved.extend(mine);
     Ok(())
+}
+
+fn not_asked(gate: &str, asked: &[&str]) -> String {
+    match (fault::meant(gate, asked.iter().copied()), asked) {
+        (_, []) => "no gate waits for an answer".to_owned(),
+        (Some(near), _) => format!("no gate {gate} is waited for; did you mean {near}?"),
+        (None, [only]) => format!("no gate {gate} is waited for; {only} is"),
+        (None, several) => format!("no gate {gate} is waited for; these are: {}", several.join(", ")),
+    }
 }
 
 fn take_answers(desk: &Desk, run: &mut Run, asked: &[(usize, String)]) {
@@ -75,5 +85,27 @@ fn reason(desk: &Desk, gate: &Gate, question: &str) -> String {
             "a person must approve: serin approve {} {}",
             desk.plan.service, gate.name
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_gate_is_answered_with_the_right_one() {
+        assert_eq!(not_asked("board", &[]), "no gate waits for an answer");
+        assert_eq!(
+            not_asked("bord", &["board", "load-test"]),
+            "no gate bord is waited for; did you mean board?"
+        );
+        assert_eq!(
+            not_asked("x-ray", &["board"]),
+            "no gate x-ray is waited for; board is"
+        );
+        assert_eq!(
+            not_asked("x-ray", &["board", "load-test"]),
+            "no gate x-ray is waited for; these are: board, load-test"
+        );
     }
 }

@@ -119,10 +119,10 @@ fn syntax(text: &str, error: &toml::de::Error) -> Fault {
     Fault::new(key, value.trim(), error.message().trim(), remedy)
 }
 
-/// Of "unknown field `x`, expected one of `a`, `b`" the nearest of the expected ones.
+/// Of "unknown field `x`, expected one of `a`, `b`" the nearest of the expected ones; of a variant too.
 fn meant(message: &str) -> Option<&str> {
     let mut quoted = message.split('`').skip(1).step_by(2);
-    let wrong = message.starts_with("unknown field").then(|| quoted.next())??;
+    let wrong = message.starts_with("unknown ").then(|| quoted.next())??;
     fault::meant(wrong, quoted)
 }
 
@@ -269,6 +269,12 @@ stable.endpoints = ["127.0.0.1:1"]
             faults("[proxy]\nlisen = \"x\"")[0]
                 .remedy
                 .contains("did you mean listen?")
+        );
+        let text = "[[service]]\nname = \"a\"\nstable = { protocol = \"htp\", endpoints = [] }";
+        assert!(
+            faults(text)[0].remedy.contains("did you mean http?"),
+            "{:?}",
+            faults(text)
         );
     }
 }
