@@ -4,10 +4,11 @@
 use cluster::harness::{Options, World, own_network};
 use serde_json::Value;
 use std::{
+    collections::BTreeMap,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     os::unix::fs::symlink,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::Duration,
 };
@@ -60,7 +61,13 @@ fn answers(at: SocketAddr) -> bool {
 
 impl Town {
     pub fn empty() -> Town {
+        Town::of(BTreeMap::new())
+    }
+
+    /// Where these images are programs of their own.
+    pub fn of(images: BTreeMap<String, PathBuf>) -> Town {
         let mut options = Options::new(SERIN);
+        options.images = images;
         options.namespace = Some("default".into());
         let world = World::start(options);
         symlink(Path::new(ROOT).join("k8s"), world.folder().join("k8s")).unwrap();

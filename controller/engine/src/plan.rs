@@ -43,6 +43,8 @@ pub struct Plan {
     pub suspended: bool,
     /// Whether the Rollout goes: workloads that are not ours then keep their pods.
     pub leaving: bool,
+    /// Why the canary was made, in the words of whoever made it.
+    pub cause: Option<String>,
     pub(crate) errors: ErrorConfig,
     /// `None`: errors alone are judged.
     pub(crate) latency: Option<LatencyConfig>,
@@ -79,6 +81,8 @@ pub struct InCluster {
     pub suspended: bool,
     /// Whether the Rollout goes: workloads that are not ours then keep their pods.
     pub leaving: bool,
+    /// Why the canary was made, in the words of whoever made it.
+    pub cause: Option<String>,
 }
 
 /// A version and where it runs.
@@ -114,6 +118,7 @@ impl Plan {
             handover: Handover::Weight,
             suspended: false,
             leaving: false,
+            cause: None,
             latency: latency(&entry.rollout, &errors),
             stalled: ErrorConfig {
                 roll_back: margin(STALLED).map_err(|f| vec![f])?,
@@ -152,6 +157,7 @@ impl Plan {
             canary: version(told.canary.unwrap_or(none)),
             suspended: told.suspended,
             leaving: told.leaving,
+            cause: told.cause,
             ..plan
         })
     }

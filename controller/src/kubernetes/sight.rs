@@ -40,6 +40,9 @@ pub(super) struct Version {
     pub name: String,
 }
 
+/// Longest part of a cause that is told with a decision: twenty of them stand in a status.
+const LONGEST_CAUSE: usize = 300;
+
 /// What a Rollout rests on, whether it can be seen or not.
 pub(super) fn things(world: &World, key: &Key, spec: &RolloutSpec) -> BTreeSet<Thing> {
     let workload = |w: &Workload| Thing::Workload(w.kind, key.beside(&w.name));
@@ -180,6 +183,17 @@ impl Version {
         }
     }
 
+    /// Why it was made, in the words of whoever made it.
+    fn cause(&self) -> Option<String> {
+        let told = self.known.cause.as_deref()?.trim();
+        (!told.is_empty()).then(|| {
+            told.chars()
+                .filter(|c| !c.is_control())
+                .take(LONGEST_CAUSE)
+                .collect()
+        })
+    }
+
     fn named(&self) -> (String, String) {
         (self.name.clone(), self.hash.clone())
     }
@@ -241,6 +255,7 @@ fn plan(
         canary: canary.map(Version::named),
         suspended: spec.suspend,
         leaving,
+        cause: canary.and_then(Version::cause),
     };
     Plan::in_cluster(told).map_err(|faults| contract::fault::listing(&faults))
 }

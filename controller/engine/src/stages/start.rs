@@ -73,9 +73,10 @@ fn appear(desk: &mut Desk, run: Run) -> Stage {
         return overrule::pause(desk, Stage::Idle, weight, &who, reason);
     }
     let reason = format!(
-        "{} stands beside {}: it must answer before it gets traffic",
+        "{} stands beside {}: it must answer before it gets traffic{}",
         run.version,
-        stable(desk)
+        stable(desk),
+        words::because(desk.plan.cause.as_deref())
     );
     begin(desk, run, CONTROLLER, reason)
 }

@@ -83,6 +83,7 @@ impl Fleet {
             canary: self.canary.as_ref().map(named),
             suspended: self.suspended,
             leaving: false,
+            cause: None,
         })
         .unwrap()
     }
