@@ -2,11 +2,12 @@
 
 use crate::{
     cli::ControllerArgs,
+    explain,
     fail::Failure,
     plane::{random_token, stop_signal},
 };
-use controller::kubernetes::{self, Options};
-use std::process::ExitCode;
+use controller::kubernetes::{self, Options, page};
+use std::{process::ExitCode, sync::Arc};
 
 /// Characters of a random name.
 const RANDOM: usize = 8;
@@ -21,6 +22,11 @@ pub fn main(args: &ControllerArgs) -> Result<ExitCode, Failure> {
         evidence: args.evidence_dir.clone(),
         audit: args.audit_log.clone(),
         prefix: args.annotation_prefix.clone(),
+        page: args.page.map(|listen| page::Options {
+            listen,
+            token: args.page_token_file.clone(),
+            words: Arc::new(|handler, request| Box::pin(explain::answer(handler, request))),
+        }),
     };
     let runtime = crate::app::local_runtime()?;
     let served = runtime.block_on(kubernetes::serve(options, stop_signal()));

@@ -94,7 +94,7 @@ impl Planes {
             let handler = handler.clone();
             Box::pin(async move { answer(&handler, request).await })
         }));
-        options.pages = Some(controller::page::at);
+        options.pages = Some(controller::page::of_machine);
         let proxy = proxy::start(options).map_err(Failure::refused)?;
         let at = proxy.addresses();
         let addresses = controller::Addresses {

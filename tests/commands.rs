@@ -54,7 +54,7 @@ enum Ground {
 }
 
 /// Pages and sections, the ground they stand on, and the test that types them.
-const TYPED: [(&str, &[&str], &str); 14] = [
+const TYPED: [(&str, &[&str], &str); 15] = [
     ("README.md", &["See it"], "readme_see_it"),
     (
         "README.md",
@@ -77,7 +77,8 @@ const TYPED: [(&str, &[&str], &str); 14] = [
     ("docs/operations.md", &[], "operations"),
     ("docs/security.md", &[], "security"),
     ("docs/audit.md", &[], "audit"),
-    ("docs/page.md", &[], "page_of_a_release"),
+    ("docs/page.md", &["The page"], "page_of_a_release"),
+    ("docs/page.md", &["In a cluster"], "page_of_a_cluster"),
     ("docs/migrate.md", &[], "migrate"),
     ("docs/metrics.md", &[], "metrics"),
     ("k8s/policies/README.md", &[], "policies"),
@@ -362,6 +363,11 @@ fn audit() {
 #[test]
 fn page_of_a_release() {
     page("page_of_a_release", &Ground::Bare);
+}
+
+#[test]
+fn page_of_a_cluster() {
+    page("page_of_a_cluster", &Ground::Example);
 }
 
 #[test]

@@ -3,25 +3,24 @@
 //! screenshots.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)] // a test that panics has found something
 
+#[path = "support/browser.rs"]
+mod browser;
 mod support;
 
+use browser::{Tour, target};
 use controller::{
-    contract::series::{Judged, Series},
+    contract::{
+        release::Counts,
+        series::{Judged, Series},
+    },
     stats::{Arm, bounds},
 };
 use proxy::contract::evidence::Cohort;
 use serde::Deserialize;
-use serde_json::{Value, json};
-use std::{
-    io::{BufRead, BufReader},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::OnceLock,
-};
+use serde_json::json;
+use std::collections::HashSet;
 use support::*;
 
-/// The package that drives the browser, installed beside what is built.
-const PACKAGE: &str = "playwright-core@1.65.1";
 /// Chance that a bound that is shown does not hold.
 const DOUBT: f64 = 0.05;
 /// Users' requests a second.
@@ -37,107 +36,42 @@ struct Found {
     compared: u64,
 }
 
-/// A browser on a tour.
-struct Tour {
-    child: Child,
-    lines: BufReader<std::process::ChildStdout>,
-    name: &'static str,
+fn tour(run: &Run, name: &str) -> Tour {
+    Tour::start(json!({
+        "tour": name, "admin": run.admin.to_string(), "signals": run.signals.to_string(), "token": run.token(),
+    }))
 }
 
-fn target() -> PathBuf {
-    let root = env!("CARGO_MANIFEST_DIR");
-    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| format!("{root}/target"));
-    PathBuf::from(target).join("page")
+fn found(tour: Tour) -> Found {
+    serde_json::from_value(tour.end()).unwrap()
 }
 
-/// The folder with the browser's driver.
-fn packages() -> &'static Path {
-    static PACKAGES: OnceLock<PathBuf> = OnceLock::new();
-    PACKAGES.get_or_init(|| {
-        let folder = target().join(PACKAGE);
-        if !folder.join("node_modules/playwright-core/package.json").exists() {
-            std::fs::create_dir_all(&folder).unwrap();
-            let installed = Command::new("npm")
-                .args(["install", "--no-audit", "--no-fund", "--prefix"])
-                .arg(&folder)
-                .arg(PACKAGE)
-                .output()
-                .expect("npm is needed (Debian: npm)");
-            assert!(
-                installed.status.success(),
-                "npm cannot install {PACKAGE}: {}",
-                stderr(&installed)
-            );
-        }
-        folder
-    })
-}
+/// A good release must not take long.
+const SOON: &str = "
+[service.rollout.judgement.errors.promote]
+ratio = 1.5
+absolute = 0.01
+";
 
-fn browser() -> String {
-    let found = Command::new("sh")
-        .args(["-c", "command -v chromium"])
-        .output()
-        .unwrap();
-    assert!(found.status.success(), "chromium is needed (Debian: chromium)");
-    stdout(&found).trim().to_owned()
-}
+/// Which of two equal programs a busy machine favours must not decide a release.
+const LENIENT: &str = "
+[service.rollout.judgement.latency]
+rollbackShift = 4
+promoteShift = 5
+tolerance = 4.0
+";
 
-impl Tour {
-    fn start(run: &Run, name: &'static str) -> Tour {
-        let given = json!({
-            "tour": name, "packages": packages(), "browser": browser(), "out": target(),
-            "admin": run.admin.to_string(), "signals": run.signals.to_string(), "token": run.token(),
-        });
-        let mut child = Command::new("node")
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page/browse.mjs"))
-            .arg(given.to_string())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("node is needed (Debian: nodejs)");
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        Tour { child, lines, name }
-    }
+/// Nothing is promoted before a person says yes.
+const GATE: &str = "
+[[service.rollout.gates]]
+name = \"board\"
+at = \"before-promotion\"
+";
 
-    fn next(&mut self) -> Option<Value> {
-        let mut line = String::new();
-        (self.lines.read_line(&mut line).unwrap() > 0).then(|| serde_json::from_str(&line).expect(&line))
-    }
-
-    /// Waits until it tells this.
-    fn until(&mut self, key: &str, value: &str) {
-        while let Some(told) = self.next() {
-            println!("{}: {told}", self.name);
-            if told[key] == value {
-                return;
-            }
-        }
-        panic!("{}: the tour ended before {key} {value}", self.name);
-    }
-
-    fn end(mut self) -> Found {
-        let mut last = Value::Null;
-        while let Some(told) = self.next() {
-            println!("{}: {told}", self.name);
-            last = told;
-        }
-        assert!(self.child.wait().unwrap().success(), "{}: {last:#}", self.name);
-        let text = std::fs::read_to_string(target().join(format!("{}.json", self.name))).unwrap();
-        serde_json::from_str(&text).unwrap()
-    }
-}
-
-impl Drop for Tour {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A release that goes fast, with a smoke request; with latency as a stake, or without: which of two equal programs a busy
-/// machine favours must not decide a good release.
-fn files(ports: [u16; 3], stable: u16, canary: u16, latency: bool) -> [String; 2] {
+/// A release that goes fast, with a smoke request.
+fn files(ports: [u16; 3], stable: u16, canary: u16, margins: &str) -> [String; 2] {
     let rest = format!(
-        "{QUICK}\n[service.rollout.judgement.latency]\nenabled = {latency}\n[service.rollout.verify]\nsmoke = [{{ path = \"/healthz\", status = 200 }}]\n"
+        "{QUICK}{margins}[service.rollout.verify]\nsmoke = [{{ path = \"/healthz\", status = 200 }}]\n"
     );
     let with = file(ports, 1, &[stable], &[canary], &[], &rest);
     let without = with.replace(
@@ -149,7 +83,7 @@ fn files(ports: [u16; 3], stable: u16, canary: u16, latency: bool) -> [String; 2
 }
 
 /// The sums of what was told up to each second.
-fn prefixes(cohorts: &[Cohort]) -> Vec<[(u64, u64); 2]> {
+fn prefixes(cohorts: &[Cohort]) -> Vec<Base> {
     let mut sums = [(0, 0); 2];
     let mut all = vec![sums];
     for cohort in cohorts {
@@ -160,6 +94,15 @@ fn prefixes(cohorts: &[Cohort]) -> Vec<[(u64, u64); 2]> {
         all.push(sums);
     }
     all
+}
+
+/// Requests and failures of stable and canary that were told before a judgement began.
+type Base = [(u64, u64); 2];
+
+/// What a judgement with these counts must have begun with, if it has seen all of a prefix.
+fn before(prefix: &Base, counts: [Counts; 2]) -> Option<Base> {
+    let less = |p: (u64, u64), c: Counts| Some((p.0.checked_sub(c.requests)?, p.1.checked_sub(c.bad)?));
+    Some([less(prefix[0], counts[0])?, less(prefix[1], counts[1])?])
 }
 
 /// The counts behind the bands are those that the proxy told, and the bounds are those of the engine.
@@ -174,22 +117,23 @@ fn recomputed(found: &Found) {
     let seen = |j: &&&Judged| j.canary.counts.requests > 0;
     let counted: Vec<&&Judged> = judged.iter().filter(seen).collect();
     assert!(counted.len() >= 3, "{} points with evidence", counted.len());
-    let mut bases: Option<Vec<(u64, u64)>> = None;
+    let mut began: Option<(Counts, Vec<Base>)> = None;
     for j in &counted {
         let (s, c) = (j.stable.counts, j.canary.counts);
-        let ends = prefixes.iter().filter(|p| p[1] == (c.requests, c.bad));
-        let fit: Vec<(u64, u64)> = ends
-            .filter_map(|p| Some((p[0].0.checked_sub(s.requests)?, p[0].1.checked_sub(s.bad)?)))
-            .collect();
+        let fit: Vec<Base> = prefixes.iter().filter_map(|p| before(p, [s, c])).collect();
+        // What was told before a judgement began is the same for all of its points; the watch is another judgement.
+        let same: Vec<Base> = match began.take() {
+            Some((last, bases)) if last.requests <= c.requests => {
+                bases.into_iter().filter(|b| fit.contains(b)).collect()
+            }
+            Some(_) => fit,
+            None => fit.into_iter().filter(|b| b[1] == (0, 0)).collect(),
+        };
         assert!(
-            !fit.is_empty(),
-            "no second at which the proxy had told {c} of the canary"
+            !same.is_empty(),
+            "no second at which the proxy had told {c} of the canary, and {s} of stable"
         );
-        // What stable had served before the release is the same for all points.
-        let before = bases.take().unwrap_or_else(|| fit.clone());
-        let same: Vec<_> = before.into_iter().filter(|b| fit.contains(b)).collect();
-        assert!(!same.is_empty(), "stable's counts {s} are not what was told");
-        bases = Some(same);
+        began = Some((c, same));
         for track in [&j.stable, &j.canary] {
             let (low, high) = bounds::proportion(Arm::new(track.counts.requests, track.counts.bad), DOUBT);
             assert_eq!((track.rate.low, track.rate.high), (low, Some(high)));
@@ -202,12 +146,28 @@ fn recomputed(found: &Found) {
     );
 }
 
-fn seen(found: &Found, phases: &[&str]) {
+/// Each of these phases was photographed, and no two pictures are the same.
+fn seen(name: &str, found: &Found, phases: &[&str]) {
     for phase in phases {
         assert!(
             found.phases.iter().any(|p| p == phase),
             "no picture of {phase}: {:?}",
             found.phases
+        );
+    }
+    let mut different = HashSet::new();
+    for phase in &found.phases {
+        let file = target().join(format!("{name}-{phase}.png"));
+        let bytes = std::fs::read(&file).unwrap();
+        assert!(
+            bytes.starts_with(b"\x89PNG") && bytes.len() > 10_000,
+            "{}",
+            file.display()
+        );
+        assert!(
+            different.insert(bytes),
+            "{} shows what another phase shows",
+            file.display()
         );
     }
 }
@@ -217,7 +177,7 @@ fn a_good_release_is_seen_paused_steered_and_promoted() {
     let [s, c, p0, p1, p2] = free_ports();
     let ports = [p0, p1, p2];
     let _stable = app(s, "v1", &[]);
-    let [without, with] = files(ports, s, c, false);
+    let [without, with] = files(ports, s, c, &format!("{SOON}{LENIENT}{GATE}"));
     let run = Run::start(ports, &without);
     let line = format!("page on http://{}/", run.admin);
     until(
@@ -226,18 +186,20 @@ fn a_good_release_is_seen_paused_steered_and_promoted() {
         || run.process.printed().contains(&line).then_some(()),
     );
     let users = Users::start(run.listen, RPS, 8);
-    let mut tour = Tour::start(&run, "good");
+    let mut tour = tour(&run, "good");
     tour.until("phase", "Idle");
     run.scratch.replace("serin.toml", &with);
     tour.until("phase", "Starting");
     let _canary = app(c, "v2", &[]);
-    let found = tour.end();
+    let found = found(tour);
     users.stop();
     seen(
+        "good",
         &found,
         &[
             "Idle",
             "Starting",
+            "Verifying",
             "Shifting",
             "Paused",
             "Promoting",
@@ -253,17 +215,37 @@ fn a_bad_release_is_seen_going_back_tried_again_and_aborted() {
     let [s, c, p0, p1, p2] = free_ports();
     let ports = [p0, p1, p2];
     let _stable = app(s, "v1", &["--errors", "0.002"]);
-    let _canary = app(c, "v2", &["--errors", "0.3", "--late", "6s"]);
-    let [without, with] = files(ports, s, c, true);
+    let _canary = app(c, "v2", &["--errors", "0.3", "--late", "12s"]);
+    let [without, with] = files(ports, s, c, LENIENT);
     let run = Run::start(ports, &without);
     let users = Users::start(run.listen, RPS, 8);
-    let mut tour = Tour::start(&run, "bad");
+    let mut tour = tour(&run, "bad");
     tour.until("phase", "Idle");
     run.scratch.replace("serin.toml", &with);
-    let found = tour.end();
+    let found = found(tour);
     users.stop();
-    seen(&found, &["Shifting", "RollingBack", "RolledBack"]);
+    seen(
+        "bad",
+        &found,
+        &["Starting", "Shifting", "RollingBack", "RolledBack"],
+    );
     recomputed(&found);
+}
+
+#[test]
+fn a_release_beside_a_degraded_stable_is_seen_holding() {
+    let [s, c, p0, p1, p2] = free_ports();
+    let ports = [p0, p1, p2];
+    let _apps = [
+        app(s, "v1", &["--errors", "0.5", "--late", "12s"]),
+        app(c, "v2", &["--errors", "0.5", "--late", "14s"]),
+    ];
+    let [_, with] = files(ports, s, c, LENIENT);
+    let run = Run::start(ports, &with);
+    let users = Users::start(run.listen, RPS, 8);
+    let found = found(tour(&run, "hold"));
+    users.stop();
+    seen("hold", &found, &["Shifting", "Holding"]);
 }
 
 #[test]
@@ -271,10 +253,10 @@ fn a_person_promotes_and_the_page_survives_a_restart() {
     let [s, c, p0, p1, p2] = free_ports();
     let ports = [p0, p1, p2];
     let _apps = [app(s, "v1", &[]), app(c, "v2", &[])];
-    let [_, with] = files(ports, s, c, false);
+    let [_, with] = files(ports, s, c, LENIENT);
     let mut run = Run::start(ports, &with);
     let users = Users::start(run.listen, RPS, 8);
-    let mut tour = Tour::start(&run, "promote");
+    let mut tour = tour(&run, "promote");
     tour.until("ready", "to be killed");
     run.process.kill();
     tour.until("ready", "to be started");
@@ -288,7 +270,7 @@ fn a_name_that_points_here_is_not_ours() {
     let [s, p0, p1, p2] = free_ports();
     let ports = [p0, p1, p2];
     let _stable = app(s, "v1", &[]);
-    let [without, _] = files(ports, s, 1, false);
+    let [without, _] = files(ports, s, 1, "");
     let run = Run::start(ports, &without);
     let ask = |host: &str, path: &str| {
         raw(

@@ -182,6 +182,10 @@ pub const METRIC_NOTIFICATIONS: &str = "serin_controller_notifications_total";
 
 /// Lease by which controllers choose one of them.
 pub const LEASE: &str = "serin-controller";
+/// Secret beside the controllers with the token for orders on their page.
+pub const PAGE_SECRET: &str = "serin-page";
+/// Its key with the token.
+pub const PAGE_TOKEN: &str = "token";
 /// Key of the evidence Secret with the key that webhooks are signed with.
 pub const WEBHOOK_KEY: &str = "webhook";
 /// Annotation of ours on a fronted Service: the two usual track Services, comma between, while others may stand there.

@@ -4,9 +4,9 @@
 //! Only the words stand here; the CRD round them is made by the controller (`serin crd`).
 
 use crate::{
-    Span,
+    Span, Split,
     policy::{Gate, Judgement, Notify, Pacing, Policy, Promotion, Undecided, Verify},
-    release::{CheckStatus, Decision, Figures, Phase, Verdict},
+    release::{CheckStatus, Decision, Figures, Phase, Status, Verdict},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -250,6 +250,45 @@ impl RolloutSpec {
             undecided: self.undecided,
             deadline: self.deadline,
         }
+    }
+}
+
+impl RolloutStatus {
+    /// Wanted weight in percent, and the share that every proxy has taken.
+    pub fn shares(&self) -> (Split, Option<f64>) {
+        let (wanted, taken) = self.weight.split_once('/').unwrap_or((&self.weight, "?"));
+        let split = Split::parse(wanted.trim(), None, "").unwrap_or(Split::NONE);
+        (
+            split,
+            taken.trim().parse::<f64>().ok().map(|percent| percent / 100.0),
+        )
+    }
+
+    /// As a file's release is shown, under this name.
+    pub fn shown(&self, name: &str) -> Status {
+        let (wanted, taken) = self.shares();
+        Status {
+            service: name.to_owned(),
+            stable_version: self.stable_version.clone(),
+            canary_version: self.canary_version.clone(),
+            phase: self.phase,
+            wanted,
+            taken,
+            verdict: self.told,
+            reason: self.reason.clone(),
+            figures: self.figures,
+            decisions: self.decisions.clone(),
+            checks: self.checks.clone(),
+            // The status has the verdict in words; a page shows those.
+            needed: None,
+            steps: self.plain_steps(),
+        }
+    }
+
+    /// Plain steps done, of how many.
+    fn plain_steps(&self) -> Option<(usize, usize)> {
+        let (done, all) = self.step.split_once('/')?;
+        Some((done.parse().ok()?, all.parse().ok()?))
     }
 }
 

@@ -66,6 +66,20 @@ pub struct Judged {
     pub canary: Track,
 }
 
+/// One release whose course is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Release {
+    /// When it began: unix time, seconds. Its name.
+    pub began: f64,
+    /// Stable's version.
+    pub stable_version: String,
+    /// The canary's version.
+    pub canary_version: String,
+    /// Where it stands, or how it ended.
+    pub phase: Phase,
+}
+
 /// A new point of a series.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct News {
@@ -94,6 +108,16 @@ impl Series {
         self.points
             .last()
             .is_none_or(|last| last.phase != phase || last.wanted != wanted || at - last.at >= self.step)
+    }
+
+    /// Which release this is.
+    pub fn release(&self) -> Release {
+        Release {
+            began: self.began,
+            stable_version: self.stable_version.clone(),
+            canary_version: self.canary_version.clone(),
+            phase: self.points.last().map_or(Phase::Idle, |last| last.phase),
+        }
     }
 
     fn thin(&mut self) {

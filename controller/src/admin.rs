@@ -38,6 +38,8 @@ const NOBODY: &str = "admin";
 pub struct Handler {
     known: Known,
     listeners: Arc<Semaphore>,
+    /// Parts of a name: a service has one, and a Rollout its namespace before it.
+    depth: usize,
 }
 
 /// Where everything that is told comes from.
@@ -74,13 +76,34 @@ impl Handler {
         Handler {
             known,
             listeners: Arc::new(Semaphore::new(LISTENERS)),
+            depth: 1,
         }
+    }
+
+    /// For names with a namespace.
+    pub(crate) fn of_cluster(known: Known) -> Handler {
+        Handler {
+            depth: 2,
+            ..Handler::new(known)
+        }
+    }
+
+    /// The release that a path of `/rollouts` names, and what of it is asked for.
+    pub fn parts<'a>(&self, path: &'a str) -> Option<Vec<&'a str>> {
+        let rest = path.strip_prefix("/rollouts")?;
+        if !rest.is_empty() && !rest.starts_with('/') {
+            return None;
+        }
+        let rest = rest.strip_prefix('/').unwrap_or(rest);
+        let end = rest.match_indices('/').nth(self.depth - 1);
+        let (name, of) = rest.split_at(end.map_or(rest.len(), |(at, _)| at));
+        Some(std::iter::once(name).chain(of.split('/').skip(1)).collect())
     }
 
     /// The stream of `GET /events` and `GET /rollouts/NAME/events`; `None`: something else is asked for, or there are
     /// too many listeners, and [`Handler::handle`] says so.
     pub fn events(&self, request: &Request<Bytes>) -> Option<Response<Stream>> {
-        let service = listened(request)?;
+        let service = self.listened(request)?;
         let is_known = |name: &String| self.known.statuses.borrow().iter().any(|s| s.service == *name);
         if !service.as_ref().is_none_or(is_known) {
             return None;
@@ -99,21 +122,24 @@ impl Handler {
         if path == "/events" {
             return Some(crowded());
         }
-        let rest = path.strip_prefix("/rollouts")?;
-        let parts: Vec<&str> = rest.split('/').skip(1).collect();
+        let parts = self.parts(&path)?;
         let reply = match (request.method(), parts.as_slice()) {
-            _ if !rest.is_empty() && !rest.starts_with('/') => return None,
             (&Method::GET, [] | [""]) => json(StatusCode::OK, &*self.known.statuses.borrow()),
             (&Method::GET, [name]) => self.one(name),
             (&Method::GET, [name, "explanation"]) => self.explanation(name),
-            (&Method::GET, [name, "series"]) => self.series(name).await,
+            (&Method::GET, [name, "series"]) => self.series(name, request.uri().query()).await,
+            (&Method::GET, [name, "releases"]) => self.releases(name).await,
             (&Method::GET, [name, "events"]) => self.one(name).map(|_| crowded()),
             (&Method::GET, [name, "decisions"]) => self.decisions(name).await,
             (&Method::GET, [name, "decisions", which]) => self.decision(name, which).await,
             (&Method::POST, [name, "command"]) => self.command(name, &request).await,
-            (_, [] | [_] | [_, "explanation" | "series" | "events" | "decisions"] | [_, "decisions", _]) => {
-                wrong_method("GET")
-            }
+            (
+                _,
+                []
+                | [_]
+                | [_, "explanation" | "series" | "releases" | "events" | "decisions"]
+                | [_, "decisions", _],
+            ) => wrong_method("GET"),
             (_, [_, "command"]) => wrong_method("POST"),
             _ => Err((
                 StatusCode::NOT_FOUND,
@@ -139,11 +165,56 @@ impl Handler {
     }
 
     /// Also of a service that is gone: its page says what became of it.
-    async fn series(&self, name: &str) -> Reply {
-        let drawn: Option<Series> = self.known.courses.borrow().get(name).cloned();
+    async fn series(&self, name: &str, query: Option<&str>) -> Reply {
+        let began = match query
+            .and_then(|q| q.strip_prefix("began="))
+            .map(str::parse::<f64>)
+        {
+            Some(Err(_)) => {
+                let known = "`began` is no time; GET /rollouts/NAME/releases lists them";
+                return Err((StatusCode::BAD_REQUEST, known.to_owned()));
+            }
+            other => other.and_then(Result::ok),
+        };
+        let mut all = self.courses(name).await;
+        let series = match began {
+            None => all.pop(),
+            Some(began) => all.into_iter().find(|s| s.began == began),
+        };
+        json(StatusCode::OK, &series)
+    }
+
+    async fn releases(&self, name: &str) -> Reply {
+        let all = self.courses(name).await;
+        json(
+            StatusCode::OK,
+            &all.iter().map(Series::release).collect::<Vec<_>>(),
+        )
+    }
+
+    /// The courses that are kept, oldest first.
+    async fn courses(&self, name: &str) -> Vec<Series> {
+        if let Some(course) = self.known.courses.borrow().get(name) {
+            return course.clone();
+        }
         let (folder, service) = (self.known.folder.clone(), name.to_owned());
-        let kept = spawn_blocking(move || drawn.or_else(|| read_series(&folder?, &service)));
-        json(StatusCode::OK, &kept.await.ok().flatten())
+        let kept = spawn_blocking(move || folder.map(|f| read_series(&f, &service)));
+        kept.await.ok().flatten().unwrap_or_default()
+    }
+
+    /// Which service a listener asks for, if it is one.
+    fn listened(&self, request: &Request<Bytes>) -> Option<Option<String>> {
+        let path = request.uri().path();
+        if request.method() != Method::GET {
+            return None;
+        }
+        if path == "/events" {
+            return Some(None);
+        }
+        match self.parts(path)?.as_slice() {
+            [name, "events"] => Some(Some((*name).to_owned())),
+            _ => None,
+        }
     }
 
     async fn decisions(&self, name: &str) -> Reply {
@@ -233,19 +304,6 @@ fn said(request: &Request<Bytes>, name: &str, longest: usize) -> Option<String> 
     let plain: String = text.chars().filter(|c| !c.is_control()).take(longest).collect();
     let plain = plain.trim();
     (!plain.is_empty()).then(|| plain.to_owned())
-}
-
-/// Which service a listener asks for, if it is one.
-fn listened(request: &Request<Bytes>) -> Option<Option<String>> {
-    let path = request.uri().path();
-    if request.method() != Method::GET {
-        return None;
-    }
-    if path == "/events" {
-        return Some(None);
-    }
-    let name = path.strip_prefix("/rollouts/")?.strip_suffix("/events")?;
-    (!name.contains('/')).then(|| Some(name.to_owned()))
 }
 
 fn crowded() -> Response<Bytes> {

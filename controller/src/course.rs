@@ -17,11 +17,14 @@ use tokio::{
 /// Time between two looks.
 const PACE: Duration = Duration::from_secs(1);
 
+/// Releases of one service whose course is kept.
+pub(crate) const KEPT: usize = 5;
+
 /// Seconds by which a decision comes after the look before it, at least.
 const LATER: f64 = 0.001;
 
-/// The course of each service's last release.
-pub(crate) type Courses = BTreeMap<String, Series>;
+/// The courses of each service's last releases, oldest first; never none.
+pub(crate) type Courses = BTreeMap<String, Vec<Series>>;
 /// A decision of a service.
 pub(crate) type Decided = (String, Recorded);
 
@@ -33,6 +36,8 @@ pub(crate) struct Recorder {
     pub decided: mpsc::UnboundedReceiver<Decided>,
     pub courses: watch::Sender<Courses>,
     pub shelf: Shelf,
+    /// Releases of all services whose course is kept, at most.
+    pub most: usize,
 }
 
 /// What a point is made of.
@@ -74,7 +79,7 @@ impl Recorder {
             .courses
             .borrow()
             .get(service)
-            .and_then(|s| Some(s.points.last()?.at));
+            .and_then(|all| Some(all.last()?.points.last()?.at));
         let moment = Moment {
             at: decision.at.max(last.map_or(0.0, |at| at + LATER)),
             phase: decision.to,
@@ -105,7 +110,7 @@ impl Recorder {
         self.know(&status.service);
         let begins = {
             let courses = self.courses.borrow();
-            let known = courses.get(&status.service);
+            let known = courses.get(&status.service).and_then(|all| all.last());
             let begins = begins(known, &moment);
             if !begins && !known.is_some_and(|s| is_news(s, &moment)) {
                 return;
@@ -132,9 +137,10 @@ impl Recorder {
         if self.courses.borrow().contains_key(service) {
             return;
         }
-        if let Some(series) = self.shelf.read(service) {
+        let kept = self.shelf.read(service);
+        if !kept.is_empty() {
             self.courses.send_modify(|all| {
-                all.insert(service.to_owned(), series);
+                all.insert(service.to_owned(), kept);
             });
         }
     }
@@ -142,18 +148,42 @@ impl Recorder {
     fn keep(&mut self, service: &str, begun: Option<Series>, point: Point) {
         self.courses.send_modify(|all| {
             if let Some(series) = begun {
-                all.insert(service.to_owned(), series);
+                let mine = all.entry(service.to_owned()).or_default();
+                mine.push(series);
+                let surplus = mine.len().saturating_sub(KEPT);
+                mine.drain(..surplus);
+                bound(all, self.most);
             }
-            if let Some(series) = all.get_mut(service) {
+            if let Some(series) = all.get_mut(service).and_then(|mine| mine.last_mut()) {
                 series.push(point);
             }
         });
         let courses = self.courses.borrow();
-        if let Some(series) = courses.get(service)
+        if let Some(series) = courses.get(service).and_then(|all| all.last())
             && let Err(e) = self.shelf.keep(series)
         {
             tracing::debug!(service, "the course of the release is not on disk: {e}");
         }
+    }
+}
+
+/// Forgets what was told longest ago.
+fn bound(all: &mut Courses, most: usize) {
+    while all.values().map(Vec::len).sum::<usize>() > most {
+        let last = |series: &Series| series.points.last().map_or(series.began, |p| p.at);
+        let oldest = all
+            .iter()
+            .filter_map(|(name, mine)| Some((last(mine.first()?), name)));
+        let Some(name) = oldest
+            .min_by(|a, b| a.0.total_cmp(&b.0))
+            .map(|(_, name)| name.clone())
+        else {
+            return;
+        };
+        if let Some(mine) = all.get_mut(&name) {
+            mine.remove(0);
+        }
+        all.retain(|_, mine| !mine.is_empty());
     }
 }
 
@@ -240,6 +270,19 @@ mod tests {
             !begins(Some(&over), &moment(9.0, Phase::Promoting, "v2")),
             "a late promotion"
         );
+    }
+
+    #[test]
+    fn of_too_many_courses_those_go_that_were_told_longest_ago() {
+        let named = |began: f64| Series { began, ..course(&[]) };
+        let mut all = Courses::from([
+            ("a".to_owned(), vec![named(1.0), named(7.0)]),
+            ("b".to_owned(), vec![named(3.0)]),
+        ]);
+        bound(&mut all, 2);
+        assert_eq!(all["a"].iter().map(|s| s.began).collect::<Vec<_>>(), [7.0]);
+        bound(&mut all, 1);
+        assert_eq!(all.keys().collect::<Vec<_>>(), ["a"]);
     }
 
     #[test]

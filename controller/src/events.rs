@@ -101,7 +101,8 @@ impl Ear {
     fn point(&mut self) -> String {
         let courses = self.listener.courses.borrow_and_update();
         let service = self.listener.service.as_ref();
-        let news = service.and_then(|name| courses.get(name)).and_then(|series| {
+        let course = service.and_then(|name| courses.get(name)?.last());
+        let news = course.and_then(|series| {
             Some(News {
                 began: series.began,
                 step: series.step,

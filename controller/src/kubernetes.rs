@@ -15,6 +15,7 @@ mod evidence;
 mod hands;
 mod lease;
 mod metrics;
+pub mod page;
 mod pods;
 mod rollout;
 mod save;
@@ -22,6 +23,7 @@ mod service;
 mod settle;
 mod sight;
 mod template;
+mod told;
 mod watching;
 mod workload;
 mod world;
@@ -41,6 +43,7 @@ use events::Events;
 use evidence::Secrets;
 use lease::{Leadership, Trust};
 use metrics::Meter;
+use page::Page;
 use std::{
     collections::HashMap,
     fs, io,
@@ -55,6 +58,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::{Instant, interval, sleep_until, timeout},
 };
+use told::Told;
 use world::World;
 
 /// Time to connect to the API server.
@@ -85,6 +89,8 @@ pub struct Options {
     pub audit: Option<PathBuf>,
     /// What annotation keys begin with.
     pub prefix: String,
+    /// The page for people; `None`: there is none.
+    pub page: Option<page::Options>,
 }
 
 /// What all Rollouts share.
@@ -97,6 +103,8 @@ struct Hub {
     blocks: Option<Mutex<Blocks>>,
     courier: Mutex<Courier>,
     audit: Option<Audit>,
+    /// What the page is told from, where there is one.
+    told: Option<Arc<Told>>,
     quiet: Arc<Semaphore>,
 }
 
@@ -132,7 +140,8 @@ pub async fn serve(options: Options, stop: impl Future<Output = ()>) -> Result<(
             options.listen
         )
     })?;
-    let (hub, news) = hub(client, &options)?;
+    let (told, works) = options.page.as_ref().map(|_| Told::new()).unzip();
+    let (hub, news) = hub(client, &options, told.clone())?;
     println!(
         "controller {} on http://{}",
         options.identity,
@@ -147,6 +156,12 @@ pub async fn serve(options: Options, stop: impl Future<Output = ()>) -> Result<(
     );
     let (h, l) = (hub.clone(), lease.clone());
     tasks.spawn(async move { h.leadership.strive(&h.server, &l).await });
+    if let (Some(told), Some(works), Some(at)) = (told, works, options.page) {
+        let page = Page::new(hub.clone(), told.clone(), at, lease.namespace.clone());
+        tasks.spawn(works.run(hub.clone(), told));
+        tasks.spawn(page.clone().own());
+        tasks.spawn(page.serve());
+    }
     tasks.spawn(lead(hub.clone(), news));
     tasks.spawn(count(hub.clone()));
     stop.await;
@@ -156,7 +171,11 @@ pub async fn serve(options: Options, stop: impl Future<Output = ()>) -> Result<(
     Ok(())
 }
 
-fn hub(client: kube::Client, options: &Options) -> Result<(Arc<Hub>, mpsc::UnboundedReceiver<Key>), String> {
+fn hub(
+    client: kube::Client,
+    options: &Options,
+    told: Option<Arc<Told>>,
+) -> Result<(Arc<Hub>, mpsc::UnboundedReceiver<Key>), String> {
     let meter = Meter::new().map_err(|e| format!("the metrics cannot be made: {e}"))?;
     let (world, news) = World::new(&options.prefix);
     let blocks = options.evidence.as_deref().map(folder).transpose()?;
@@ -175,6 +194,7 @@ fn hub(client: kube::Client, options: &Options) -> Result<(Arc<Hub>, mpsc::Unbou
         leadership: Leadership::new(&options.identity, trust),
         blocks,
         audit,
+        told,
         quiet: Arc::new(Semaphore::new(QUIET)),
     };
     Ok((Arc::new(hub), news))
@@ -205,6 +225,9 @@ async fn lead(hub: Arc<Hub>, mut news: mpsc::UnboundedReceiver<Key>) {
                 hub.server.meter.leader.set(i64::from(now));
                 tracing::info!("this controller {}", if now { "leads" } else { "follows" });
                 desks.close();
+                if let Some(told) = &hub.told {
+                    told.clear();
+                }
                 if now {
                     hub.world.wake_all();
                 }
@@ -268,6 +291,7 @@ async fn attend(hub: Arc<Hub>, key: Key, news: Arc<Notify>, mut queued: Option<O
         return;
     };
     let mut desk = Desk::open(&hub, &key, &known, news.clone()).await;
+    let _told = Rest(&hub, &key);
     drop(known);
     while hub.leads() {
         let began = Instant::now();
@@ -290,6 +314,17 @@ async fn attend(hub: Arc<Hub>, key: Key, news: Arc<Notify>, mut queued: Option<O
                     return;
                 }
             }
+        }
+    }
+}
+
+/// Whoever takes no more turns has nothing to tell beyond the status.
+struct Rest<'a>(&'a Hub, &'a Key);
+
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        if let Some(told) = &self.0.told {
+            told.rest(self.1);
         }
     }
 }
@@ -327,8 +362,7 @@ impl Hub {
 
     /// The decisions that a status has on record.
     async fn decisions(&self, key: &Key) -> Vec<Decision> {
-        let got = self.server.get(Kind::Rollout, key).await;
-        let object = got.ok().flatten();
+        let object = self.server.find(Kind::Rollout, key).await.ok().flatten();
         let decisions = object.map(|mut o| o.data["status"]["decisions"].take());
         decisions
             .and_then(|d| serde_json::from_value(d).ok())

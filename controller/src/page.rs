@@ -12,18 +12,39 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
+/// The page itself.
+const PAGE: &str = include_str!("page/page.html");
+
+/// Whose page it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plane {
+    /// Of `serin run`: everything needs the token.
+    Machine,
+    /// Of a cluster's controller: only orders do, and names have a namespace.
+    Cluster,
+}
+
+/// [`at`] for `serin run`.
+pub fn of_machine(path: &str) -> Option<Response<Bytes>> {
+    at(path, Plane::Machine)
+}
+
 /// The file at a path: `/` and `/ui/NAME` are one page, which looks at its own address.
-pub fn at(path: &str) -> Option<Response<Bytes>> {
+pub fn at(path: &str, plane: Plane) -> Option<Response<Bytes>> {
     let (kind, text) = match path {
-        "/" | "/ui" | "/ui/" => (HTML, include_str!("page/page.html")),
+        "/" | "/ui" | "/ui/" => (HTML, PAGE),
         "/page.css" => (CSS, include_str!("page/page.css")),
         "/page.js" => (SCRIPT, include_str!("page/page.js")),
         "/charts.js" => (SCRIPT, include_str!("page/charts.js")),
         "/plots.js" => (SCRIPT, include_str!("page/plots.js")),
-        _ if is_release(path) => (HTML, include_str!("page/page.html")),
+        _ if is_release(path, plane) => (HTML, PAGE),
         _ => return None,
     };
-    let mut response = Response::new(Bytes::from_static(text.as_bytes()));
+    let bytes = match (kind, plane) {
+        (HTML, Plane::Cluster) => Bytes::from(text.replacen("<html ", "<html data-plane=\"cluster\" ", 1)),
+        _ => Bytes::from_static(text.as_bytes()),
+    };
+    let mut response = Response::new(bytes);
     for (name, value) in [
         (header::CONTENT_TYPE, kind),
         (header::CONTENT_SECURITY_POLICY, POLICY),
@@ -39,8 +60,9 @@ pub fn at(path: &str) -> Option<Response<Bytes>> {
     Some(response)
 }
 
-fn is_release(path: &str) -> bool {
-    path.strip_prefix("/ui/").is_some_and(|name| !name.contains('/'))
+fn is_release(path: &str, plane: Plane) -> bool {
+    let parts = path.strip_prefix("/ui/").map(|name| name.split('/').count());
+    parts == Some(if plane == Plane::Cluster { 2 } else { 1 })
 }
 
 #[cfg(test)]
@@ -57,7 +79,7 @@ mod tests {
             "/charts.js",
             "/plots.js",
         ] {
-            let found = at(path).unwrap();
+            let found = of_machine(path).unwrap();
             assert!(
                 found.headers()[header::CONTENT_SECURITY_POLICY]
                     .to_str()
@@ -83,6 +105,9 @@ mod tests {
                 assert!(!text.contains(word), "{path}: {word}");
             }
         }
-        assert!(at("/ui/a/b").is_none() && at("/metrics").is_none());
+        assert!(of_machine("/ui/a/b").is_none() && of_machine("/metrics").is_none());
+        let theirs = at("/ui/shop/echo", Plane::Cluster).unwrap();
+        let text = String::from_utf8_lossy(theirs.body()).into_owned();
+        assert!(text.contains("<html data-plane=\"cluster\" lang"), "{text}");
     }
 }

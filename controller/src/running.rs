@@ -24,6 +24,9 @@ use tokio::{
 /// Commands that may wait for a turn.
 const WAITING: usize = 64;
 
+/// Releases whose course is kept in memory: a file names a handful of services.
+const COURSES: usize = 200;
+
 /// What is known before the proxy starts.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -138,6 +141,7 @@ impl Starter {
             decided: decisions,
             courses: self.courses,
             shelf: Shelf::new(self.store.folder()),
+            most: COURSES,
         };
         let voices = Voices {
             statuses: self.statuses,

@@ -1,4 +1,4 @@
-//! The state folder: one `<service>.state.json`, one log of blocks and one course of the last release a service, the
+//! The state folder: one `<service>.state.json`, one log of blocks and the courses of the last releases a service, the
 //! `history.jsonl` of all decisions, and a lock.
 //!
 //! A state file is written beside its place, synced, and renamed, so it is whole or the one before. What cannot be
@@ -8,14 +8,13 @@ mod history;
 mod records;
 mod shelf;
 
-pub(crate) use records::{Records, Which};
+pub(crate) use records::{Recent, Records, Which};
 pub(crate) use shelf::{Shelf, read as read_series};
 
 use crate::blocks::Blocks;
 use contract::{annotations::fnv1a, release::Decision};
 use engine::{Entry, SCHEMA, State};
 use history::History;
-use records::Recent;
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,

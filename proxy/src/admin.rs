@@ -9,13 +9,15 @@ use crate::{
 };
 use bytes::Bytes;
 use contract::{
-    admin::Refusal,
+    admin::{Refusal, is_own},
     decision::{Decision, Question},
     fault,
     names::{HEADER_ACTOR, HEADER_CAUSE},
 };
 use http::{Method, Request, Response, StatusCode, header};
-use std::{collections::BTreeMap, future::Future, net::IpAddr, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
+
+pub use contract::admin::same;
 
 /// Longest name and longest cause that are recorded.
 const MAX_ACTOR: usize = 256;
@@ -213,26 +215,6 @@ fn misdirected(request: &Request<Bytes>) -> Option<String> {
     })
 }
 
-/// Whether a Host header names an address, or `localhost`.
-fn is_own(host: &str) -> bool {
-    let (name, port) = match host.rsplit_once(':') {
-        Some((name, port)) if !port.contains(']') => (name, port),
-        _ => (host, ""),
-    };
-    let bare = name
-        .strip_prefix('[')
-        .and_then(|n| n.strip_suffix(']'))
-        .unwrap_or(name);
-    let is_name = name.eq_ignore_ascii_case("localhost");
-    port.bytes().all(|b| b.is_ascii_digit()) && (is_name || bare.parse::<IpAddr>().is_ok())
-}
-
-/// Takes the same time wherever the first difference is.
-pub fn same(a: &[u8], b: &[u8]) -> bool {
-    let differences = a.iter().zip(b).fold(0, |d, (x, y)| d | (x ^ y));
-    !b.is_empty() && a.len() == b.len() && std::hint::black_box(differences) == 0
-}
-
 fn wrong_method(right: &str) -> Reply {
     refuse(
         StatusCode::METHOD_NOT_ALLOWED,
@@ -243,41 +225,4 @@ fn wrong_method(right: &str) -> Reply {
 /// A refusal without faults of an input.
 pub fn refuse(status: StatusCode, error: String) -> Reply {
     json(status, &Refusal::because(error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tokens_are_compared_whole() {
-        assert!(same(b"secret", b"secret"));
-        for wrong in [&b"secre"[..], b"secrets", b"Secret", b""] {
-            assert!(!same(wrong, b"secret"));
-        }
-        assert!(!same(b"", b""), "an empty token opens nothing");
-    }
-
-    #[test]
-    fn only_addresses_and_localhost_are_names_of_this_listener() {
-        for own in [
-            "127.0.0.1:9902",
-            "127.0.0.1",
-            "localhost:1",
-            "LOCALHOST",
-            "[::1]:9902",
-            "[::1]",
-        ] {
-            assert!(is_own(own), "{own}");
-        }
-        for foreign in [
-            "evil.example:9902",
-            "localhost.evil.example",
-            "127.0.0.1.evil.example",
-            "",
-            "a:b",
-        ] {
-            assert!(!is_own(foreign), "{foreign}");
-        }
-    }
 }

@@ -27,6 +27,12 @@ pub struct ControllerArgs {
     /// Append one JSON line for each decision to this file; docs/audit.md says what stands there
     #[arg(long, env = "SERIN_AUDIT_LOG", value_name = "FILE")]
     pub audit_log: Option<PathBuf>,
+    /// Show the page for people here; without it there is none. Loopback, for `kubectl port-forward` leads there
+    #[arg(long, env = "SERIN_PAGE", value_name = "ADDRESS")]
+    pub page: Option<SocketAddr>,
+    /// The token that orders on the page need: a mounted Secret, made if nobody has; without it the page is read-only
+    #[arg(long, env = "SERIN_PAGE_TOKEN_FILE", value_name = "FILE", requires = "page")]
+    pub page_token_file: Option<PathBuf>,
     /// What annotation keys begin with
     #[arg(long, env = "SERIN_ANNOTATION_PREFIX", default_value = controller::contract::names::PREFIX, value_name = "PREFIX")]
     pub annotation_prefix: String,

@@ -70,38 +70,12 @@ impl Rollout {
 
     /// Wanted weight in percent, and the one that every proxy has taken.
     pub fn weight(&self) -> (Split, Option<f64>) {
-        let (wanted, taken) = self
-            .status
-            .weight
-            .split_once('/')
-            .unwrap_or((&self.status.weight, "?"));
-        let split = Split::parse(wanted.trim(), None, "").unwrap_or(Split::NONE);
-        (
-            split,
-            taken.trim().parse::<f64>().ok().map(|percent| percent / 100.0),
-        )
+        self.status.shares()
     }
 
     /// As a file's release is shown.
     pub fn shown(&self) -> Status {
-        let s = &self.status;
-        let (wanted, taken) = self.weight();
-        Status {
-            service: self.spec.service.clone(),
-            stable_version: s.stable_version.clone(),
-            canary_version: s.canary_version.clone(),
-            phase: s.phase,
-            wanted,
-            taken,
-            verdict: s.told,
-            reason: s.reason.clone(),
-            figures: s.figures,
-            decisions: s.decisions.clone(),
-            checks: s.checks.clone(),
-            // The status has the verdict in words; a page shows those.
-            needed: None,
-            steps: self.steps(),
-        }
+        self.status.shown(&self.spec.service)
     }
 
     /// For the live view.
@@ -115,12 +89,6 @@ impl Rollout {
             places: format!("{} of {} proxies answer", s.proxies.heard, s.proxies.known),
             needs_you: page::ailment(self).map(str::to_owned),
         }
-    }
-
-    /// Plain steps done, of how many.
-    fn steps(&self) -> Option<(usize, usize)> {
-        let (done, all) = self.status.step.split_once('/')?;
-        Some((done.parse().ok()?, all.parse().ok()?))
     }
 
     /// The number of the last decision.

@@ -8,14 +8,10 @@ use serde::de::DeserializeOwned;
 
 /// The words, or why there are none; `None`: something else is asked for.
 pub async fn answer(handler: &Handler, request: &Request<Bytes>) -> Option<Response<Bytes>> {
-    let name = request
-        .uri()
-        .path()
-        .strip_prefix("/rollouts/")?
-        .strip_suffix("/words")?;
-    if request.method() != Method::GET || name.contains('/') {
+    let parts = handler.parts(request.uri().path())?;
+    let (&Method::GET, [name, "words"]) = (request.method(), parts.as_slice()) else {
         return None;
-    }
+    };
     let which = request.uri().query().and_then(|q| q.strip_prefix("decision="));
     Some(match account(handler, name, which).await {
         Ok(account) => plain(page::page(&account)),

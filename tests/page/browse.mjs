@@ -50,11 +50,19 @@ function standing() {
     last = phase;
     gate = new Promise((done) => { open = done; });
   };
+  // One event at a time: two that come together would be shown as one.
+  const events = new WeakMap();
   const read = ReadableStreamDefaultReader.prototype.read;
   ReadableStreamDefaultReader.prototype.read = async function held() {
     await Promise.resolve();
     await gate;
-    return read.call(this);
+    const waiting = events.get(this) ?? [];
+    if (waiting.length) return { value: waiting.shift(), done: false };
+    const result = await read.call(this);
+    if (typeof result.value !== "string") return result;
+    const [first, ...rest] = result.value.split(/(?<=\n\n)/);
+    events.set(this, rest);
+    return { value: first, done: false };
   };
   new MutationObserver(look).observe(document, { childList: true, subtree: true });
 }
@@ -256,14 +264,18 @@ const TOURS = {
     await strangersChangeNothing(page);
     await isAccessible(page);
     await fits(page, "dark", 1200);
-    await fits(page, "dark", 360);
-    await fits(page, "light", 360);
-    await fits(list, "light", 360);
+    await fits(page, "dark", 390);
+    await fits(page, "light", 390);
+    await fits(list, "light", 390);
+    await fits(page, "light", 320);
     await page.setViewportSize({ width: 1200, height: 900 });
     await order(page, "weight", { weight: "7", who: "Ann" });
     await page.waitForFunction(() => document.querySelector(".facts").textContent.includes("7 % taken"), null, { timeout: PATIENCE });
     await keyboardOnly(page);
     found.compared = await drawnAsTold(page);
+    await page.getByRole("button", { name: "Approve board" }).waitFor({ timeout: PATIENCE });
+    await picture(page, "gate");
+    await order(page, "approve", { who: "Ann", why: "the board agrees" });
     await camera;
     await until(page, ["Succeeded"]);
   },
@@ -286,6 +298,26 @@ const TOURS = {
     await until(page, ["RolledBack"]);
     const last = (await status()).decisions.findLast((d) => d.to === "RollingBack");
     must(last.by === "Ann" && last.reason.includes("enough"), `aborted by Ann: ${JSON.stringify(last)}`);
+    // The first run is still there, under an address of its own.
+    const earlier = watched(await context.newPage());
+    await earlier.goto(`${base}/ui/echo`);
+    await until(earlier, ["RolledBack"]);
+    const choices = await earlier.locator("#releases option").count();
+    must(choices === 2, `${choices} releases to choose from`);
+    await earlier.locator("#releases").selectOption({ index: 1 });
+    await earlier.waitForURL(/release=/);
+    await earlier.waitForFunction((n) => Number(document.getElementById("errors").dataset.points) === n, found.series.points.length, { timeout: PATIENCE });
+    must((await earlier.locator("[data-action]").count()) === 0, "an earlier release has no buttons");
+    must(!(await earlier.locator(".timeline").textContent()).includes("enough"), "an earlier release has its own decisions alone");
+    await picture(earlier, "earlier");
+  },
+  // Both versions are bad: it waits, and blames nobody.
+  async hold(context, found) {
+    await context.addInitScript((t) => sessionStorage.setItem("serin-token", t), given.token);
+    const camera = photographer(context, ["Holding"], found.phases);
+    await camera;
+    const now = await status();
+    must(now.phase !== "RolledBack", `somebody was blamed: ${JSON.stringify(now.decisions)}`);
   },
   // For the documents: a release that went back, at its end.
   async picture(context) {
@@ -296,6 +328,52 @@ const TOURS = {
     await page.waitForFunction(() => document.querySelector(".head .badge")?.textContent === "RolledBack", null, { timeout: 120000 });
     await page.waitForTimeout(1500); // the last point
     await page.screenshot({ path: given.file });
+  },
+  // A release in a cluster: anybody looks, the token acts, whoever stands by says who leads.
+  async cluster(context, found) {
+    const list = watched(await context.newPage());
+    await list.goto(`${base}/`);
+    await list.getByRole("link", { name: "default/echo" }).waitFor();
+    await picture(list, "list");
+    await list.getByRole("link", { name: "default/echo" }).click();
+    await until(list, ["Idle"]);
+    tell({ phase: "Idle" });
+    const page = watched(await context.newPage());
+    await page.goto(`${base}/ui/default/echo`);
+    await until(page, ["Shifting"]);
+    found.phases.push("Shifting");
+    await page.waitForFunction(() => Number(document.getElementById("errors").dataset.points) > 6, null, { timeout: PATIENCE });
+    must(await page.locator("#lead").isHidden(), "whoever leads need not say so");
+    // A wrong token first.
+    forgiven = /403|Forbidden/;
+    await page.locator("[data-action=abort]").click();
+    await page.locator("#ask-token").fill("0123456789abcdef0123456789abcdef");
+    await page.locator("#ask-yes").click();
+    await page.locator("#ask-error").getByText("token is wrong").waitFor();
+    must((await page.locator("#ask-where").textContent()).includes("get secret serin-page"), "where the token lies is said");
+    await picture(page, "wrong-token");
+    must((await phaseOf(page)) === "Shifting", "a stranger has changed something");
+    await page.locator("#ask-no").click();
+    forgiven = null;
+    await page.locator("[data-action=pause]").click();
+    await page.locator("#ask-token").fill(given.token);
+    await page.locator("#ask-who").fill("Ann");
+    await page.locator("#ask-yes").click();
+    await until(page, ["Paused"]);
+    must((await page.locator(".timeline").textContent()).includes("Ann (on the page)"), "who paused it is told");
+    await picture(page, "Paused");
+    await fits(page, "dark", 390);
+    await fits(page, "light", 1200);
+    // The other controller: on record, and who leads.
+    const other = await context.newPage();
+    await other.goto(`http://${given.other}/ui/default/echo`);
+    await until(other, ["Paused"]);
+    must((await other.locator("#lead").textContent()).includes("port-forward pod/"), "who leads, and how to get there");
+    await picture(other, "standing-by");
+    await order(page, "abort", { who: "Ann", why: "enough" });
+    await until(page, ["RolledBack"]);
+    await picture(page, "RolledBack");
+    await until(other, ["RolledBack"]);
   },
   // A promotion by hand.
   async promote(context) {
@@ -334,7 +412,7 @@ try {
   const stop = given.signals ? collector() : async () => [];
   const context = await browser.newContext({ viewport: { width: 1200, height: 900 }, colorScheme: "light" });
   await TOURS[given.tour](context, found);
-  found.series ??= await json("/rollouts/echo/series");
+  if (given.signals) found.series ??= await json("/rollouts/echo/series");
   found.cohorts = await stop();
 } catch (e) {
   problems.push(String(e.stack ?? e));

@@ -12,7 +12,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Error,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use serde_json::Value;
@@ -112,6 +112,26 @@ impl Server {
         let got = within(Instant::now() + PATIENCE, self.of(kind, key).get_opt(&key.name)).await;
         self.count("get", kind, code(&got));
         got
+    }
+
+    /// The same by a list, where there is no right to get one.
+    pub async fn find(&self, kind: Kind, key: &Key) -> Result<Option<DynamicObject>, Error> {
+        let named = ListParams::default().fields(&format!("metadata.name={}", key.name));
+        let found = within(Instant::now() + PATIENCE, self.of(kind, key).list(&named)).await;
+        self.count("list", kind, code(&found));
+        Ok(found?.items.pop())
+    }
+
+    /// A person's order, which any controller may pass on: only the one that leads obeys it.
+    pub async fn order(&self, key: &Key, body: &Value, manager: &str) -> Answer {
+        let how = PatchParams {
+            field_manager: Some(manager.to_owned()),
+            ..PatchParams::default()
+        };
+        let (api, patch) = (self.of(Kind::Rollout, key), Patch::Merge(body));
+        let done = within(Instant::now() + PATIENCE, api.patch(&key.name, &how, &patch)).await;
+        self.count("patch", Kind::Rollout, code(&done));
+        done
     }
 
     /// Makes an object.

@@ -146,6 +146,9 @@ impl Desk {
             .await;
         self.look(&known);
         let step = self.step(&known).await;
+        if let (Some(told), Some(step)) = (&self.hub.told, &step) {
+            told.turn(&self.key, step, self.trouble.as_deref());
+        }
         self.deploy(&known, step.as_ref()).await;
         if known.deleting && self.let_go(&known, step.as_ref()).await {
             return Next::Gone;

@@ -142,7 +142,8 @@ fn fresh() -> Result<Value, String> {
     }))
 }
 
-fn random() -> Result<String, String> {
+/// 256 bits from the system, in hexadecimal digits.
+pub(super) fn random() -> Result<String, String> {
     let mut octets = [0; TOKEN];
     SystemRandom::new()
         .fill(&mut octets)

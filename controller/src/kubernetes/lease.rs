@@ -41,6 +41,8 @@ pub(super) struct Leadership {
     identity: String,
     trust: Trust,
     leads: watch::Sender<bool>,
+    /// Who holds the Lease, as it was seen last.
+    holder: Mutex<String>,
 }
 
 /// What a candidate has seen, by its own clock.
@@ -72,12 +74,23 @@ impl Leadership {
             identity: identity.to_owned(),
             trust,
             leads: watch::Sender::new(false),
+            holder: Mutex::default(),
         }
     }
 
     /// Whether acts are ours, at this moment.
     pub fn holds(&self) -> bool {
         self.trust.landing().is_some()
+    }
+
+    /// Who this is.
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Who leads, as it was seen last; empty: nobody.
+    pub fn leader(&self) -> String {
+        self.holder.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Changes of who leads.
@@ -129,6 +142,7 @@ impl Leadership {
         };
         let spec = &lease.data["spec"];
         let holder = spec["holderIdentity"].as_str().unwrap_or_default();
+        holder.clone_into(&mut self.holder.lock().unwrap_or_else(PoisonError::into_inner));
         if !watched.allows(&lease, holder, &self.identity, Instant::now()) {
             return Ok(false);
         }

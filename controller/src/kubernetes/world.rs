@@ -241,6 +241,13 @@ impl World {
             .collect()
     }
 
+    /// All Rollouts, by namespace and name.
+    pub fn rollouts(&self) -> BTreeMap<Key, Arc<rollout::Known>> {
+        let memory = self.memory();
+        let all = memory.rollouts.iter();
+        all.map(|(key, known)| (key.clone(), known.clone())).collect()
+    }
+
     /// Rollouts by phase.
     pub fn phases(&self) -> BTreeMap<String, i64> {
         let mut phases = BTreeMap::new();

@@ -2,6 +2,8 @@
 import { Chart, clock, h, odds, percent } from "/charts.js";
 import { errorsOf, evidenceOf, latencyOf, spoken, weightOf } from "/plots.js";
 
+// A cluster's page is for everybody who reaches it; only orders need the token there.
+const CLUSTER = document.documentElement.dataset.plane === "cluster";
 const TOKEN = "serin-token";
 const WHO = "serin-who";
 const ROAD = ["Starting", "Verifying", "Shifting", "Promoting", "Watching", "Succeeded"];
@@ -13,9 +15,15 @@ const SILENCE = 15000; // three heartbeats
 const GLANCE = 2000;
 const LONGEST_WAIT = 15000;
 const WORDS_PACE = 5000;
+const LEAD_PACE = 4000;
+const LATE = 10; // seconds
 
 const GROWING = ["Starting", "Verifying", "Shifting", "Holding", "Paused", "Undecided"];
 const ACTIONS = {
+  approve: {
+    label: "Approve", when: [], tone: "main",
+    what: (s) => `The gate ${gateOf(s)} waits for a person. With your yes the release goes on, as the evidence allows.`,
+  },
   pause: {
     label: "Pause", when: ["Shifting", "Holding", "Undecided"],
     what: (s) => `The weight stays at ${share(s.wanted)}. The judgement goes on: a canary that turns out worse is still rolled back.`,
@@ -57,7 +65,7 @@ async function call(path, options = {}) {
   const headers = { ...options.headers };
   if (token()) headers.authorization = `Bearer ${token()}`;
   const answer = await fetch(path, { ...options, headers });
-  if (answer.status === 401) throw new Denied("The token is wrong or missing; nothing was changed.");
+  if (answer.status === 401 || (CLUSTER && answer.status === 403)) throw new Denied("The token is wrong or missing; nothing was changed.");
   if (!answer.ok && !options.any) throw new Error((await reason(answer)) || `answered ${answer.status}`);
   return answer;
 }
@@ -73,6 +81,9 @@ async function reason(answer) {
 const get = async (path) => (await call(path)).json();
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 const share = (split) => percent(Number(split.weight) / split.total);
+// The gate that waits for a person, as the reason says it.
+const gateOf = (s) => /a person must approve: serin approve \S+ (\S+)/.exec(s.reason)?.[1].replace(/[;,.]+$/, "");
+const inPath = (name) => name.split("/").map(encodeURIComponent).join("/");
 const bytes = (text) => String.fromCharCode(...new TextEncoder().encode(text));
 
 function link(kind, text) {
@@ -151,13 +162,38 @@ function gate(error = "") {
   field.focus();
 }
 
+// Whether another controller of the cluster has the evidence.
+let standsBy = false;
+
+// In a cluster: who answers and who leads.
+async function whoLeads() {
+  for (;;) {
+    try {
+      const c = await get("/controller");
+      const forward = `kubectl -n ${c.namespace} port-forward pod/${c.leader} ${c.port}`;
+      standsBy = !c.leads;
+      const texts = c.leads ? [] : c.leader && c.leader !== c.identity
+        ? [`${c.identity} stands by: it shows what is on record, without live curves, and passes orders on. ${c.leader} decides; its page: `, h("code", {}, forward)]
+        : ["No controller leads at the moment; what stands here is on record, and weights stay as they are."];
+      const key = `${c.leads} ${c.leader}`;
+      if ($("lead").seen !== key) $("lead").replaceChildren(...texts);
+      $("lead").seen = key;
+      $("lead").hidden = texts.length === 0;
+      $("ask-where").textContent = `kubectl -n ${c.namespace} get secret serin-page -o go-template='{{.data.token | base64decode}}'`;
+    } catch {
+      // The other calls say that there is no connection.
+    }
+    await wait(LEAD_PACE);
+  }
+}
+
 // The list.
 function list() {
   document.title = "Releases · Serin";
   const body = h("tbody");
-  const empty = h("p", { class: "empty" }, "No service is known yet.");
+  const empty = h("p", { class: "empty" }, CLUSTER ? "There is no Rollout yet." : "No service is known yet.");
   const table = h("table", { class: "list", hidden: true }, h("thead", {}, h("tr", {},
-    ["Service", "Phase", "Versions", "Weight", "Verdict", "Why"].map((t) => h("th", { scope: "col" }, t)))), body);
+    [CLUSTER ? "Rollout" : "Service", "Phase", "Versions", "Weight", "Verdict", "Why"].map((t) => h("th", { scope: "col" }, t)))), body);
   main.replaceChildren(h("section", {}, h("h1", {}, "Releases"), empty, table));
   const show = (all) => {
     empty.hidden = all.length > 0;
@@ -170,7 +206,7 @@ function list() {
       const focused = row.contains(document.activeElement);
       const cell = (label, ...c) => h("td", { "data-label": label }, ...c);
       row.replaceChildren(
-        cell("", h("a", { href: `/ui/${encodeURIComponent(s.service)}` }, s.service)), cell("", badge(s.phase)),
+        cell("", h("a", { href: `/ui/${inPath(s.service)}` }, s.service)), cell("", badge(s.phase)),
         cell("Versions", versions(s)), cell("Weight", weights(s)), cell("Verdict", verdict(s)), cell("", s.reason));
       if (focused) row.querySelector("a").focus();
     });
@@ -191,7 +227,9 @@ function verdict(s) {
 class Release {
   constructor(name) {
     this.name = name;
-    this.path = `/rollouts/${encodeURIComponent(name)}`;
+    this.path = `/rollouts/${inPath(name)}`;
+    // An earlier release: it stands still.
+    this.began = new URLSearchParams(location.search).get("release");
     this.status = null;
     this.series = null;
     this.decisions = new Map();
@@ -211,6 +249,7 @@ class Release {
     this.actions = id("p", { class: "row" });
     this.told = id("p", { class: "told", role: "status" });
     this.note = id("p", { class: "meta" });
+    this.releases = id("p", { class: "row", hidden: true });
     this.words = id("div", { class: "words" });
     this.timeline = id("ol", { class: "timeline" });
     this.charts = {
@@ -223,7 +262,7 @@ class Release {
       change: (e) => { this.quantile = Number(e.target.value); this.draw(); },
     }, [0.5, 0.95, 0.99].map((p) => h("option", { value: p, selected: p === this.quantile }, `p${p * 100}`)))));
     main.replaceChildren(
-      h("section", { "aria-labelledby": "name" }, h("div", { class: "head" }, h("h1", { id: "name", tabindex: "-1" }, this.name), this.badge, this.versions),
+      h("section", { "aria-labelledby": "name" }, h("div", { class: "head" }, h("h1", { id: "name", tabindex: "-1" }, this.name), this.badge, this.versions, this.releases),
         this.steps, this.reason, this.facts, this.actions, this.told, this.note),
       h("div", { class: "charts" }, Object.values(this.charts).map((c) => c.element)),
       h("section", {}, h("h2", {}, "In words"), this.words),
@@ -231,14 +270,58 @@ class Release {
   }
 
   start() {
+    if (this.began !== null) return void this.past();
     this.load().catch(() => {});
     follow(`${this.path}/events`, (name, data) => this.heard(name, data), () => this.load());
   }
 
+  // A release that another one came after.
+  async past() {
+    try {
+      const [series, decisions, releases] = await Promise.all([
+        get(`${this.path}/series?began=${encodeURIComponent(this.began)}`), get(`${this.path}/decisions`), get(`${this.path}/releases`)]);
+      this.choose(releases);
+      if (!series) return void (this.reason.textContent = "The curves of this release are not kept any more. What is on record of all stands below.");
+      const next = releases.find((r) => r.began > series.began);
+      this.series = series;
+      decisions.filter((d) => !next || d.at < next.began - 0.5).forEach((d) => this.decisions.set(d.number, d));
+      const last = series.points[series.points.length - 1];
+      const mine = this.mine();
+      this.badge.replaceChildren(badge(last?.phase ?? "Idle"));
+      document.title = `${last?.phase} · ${this.name} · Serin`;
+      this.versions.textContent = `${series.stableVersion} → ${series.canaryVersion}`;
+      this.reason.textContent = mine[mine.length - 1]?.reason ?? "";
+      this.note.textContent = "An earlier release. It is over, and nothing on it moves.";
+      this.road(last?.phase ?? "Idle");
+      this.happened();
+      this.draw();
+      const weighed = mine.findLast((d) => d.figures.canary.requests > 0) ?? mine[mine.length - 1];
+      if (weighed) this.words.replaceChildren(...(await this.told_of(weighed.number)));
+    } catch (e) {
+      if (e instanceof Denied) return gate(e.message);
+      this.reason.textContent = e.message;
+    }
+  }
+
+  // The releases whose curves are kept, the last one first.
+  choose(releases) {
+    this.releases.hidden = releases.length < 2 && this.began === null;
+    const key = JSON.stringify(releases);
+    if (this.releases.hidden || this.releases.seen === key) return;
+    this.releases.seen = key;
+    const named = (r) => `${new Date(r.began * 1000).toLocaleDateString()} ${clock(r.began, false)} ${r.canaryVersion} ${r.phase}`;
+    const last = releases[releases.length - 1]?.began;
+    const option = (r) => h("option", { value: r.began === last ? "" : r.began, selected: String(r.began) === this.began }, named(r));
+    this.releases.replaceChildren(h("label", {}, "Release ", h("select", { id: "releases",
+      change: (e) => location.assign(`${location.pathname}${e.target.value && `?release=${e.target.value}`}`) }, [...releases].reverse().map(option))));
+  }
+
   async load() {
-    const [status, series, decisions] = await Promise.all([
-      call(this.path, { any: true }).then((a) => (a.ok ? a.json() : null)), get(`${this.path}/series`), get(`${this.path}/decisions`)]);
+    const [status, series, decisions, releases] = await Promise.all([
+      call(this.path, { any: true }).then((a) => (a.ok ? a.json() : null)), get(`${this.path}/series`), get(`${this.path}/decisions`),
+      get(`${this.path}/releases`)]);
     this.series = series;
+    this.choose(releases);
     decisions.forEach((d) => this.decisions.set(d.number, d));
     this.show(status);
     this.draw();
@@ -255,7 +338,7 @@ class Release {
 
   show(status) {
     if (!status) {
-      this.reason.textContent = "This service is not configured any more. What is on record of it stands below.";
+      this.reason.textContent = CLUSTER ? "There is no such Rollout." : "This service is not configured any more. What is on record of it stands below.";
       this.happened();
       return;
     }
@@ -309,14 +392,16 @@ class Release {
   }
 
   buttons(s) {
-    const shown = Object.entries(ACTIONS).filter(([, a]) => a.when.includes(s.phase));
-    const key = shown.map(([name]) => name).join();
+    const gated = gateOf(s);
+    const shown = Object.entries(ACTIONS).filter(([name, a]) => (name === "approve" ? gated : a.when.includes(s.phase)));
+    const label = (name, a) => (name === "approve" ? `Approve ${gated}` : a.label);
+    const key = shown.map(([name, a]) => label(name, a)).join();
     if (this.actions.seen === key) return;
     this.actions.seen = key;
     const focused = this.actions.contains(document.activeElement);
     this.actions.replaceChildren(...shown.map(([name, a]) => h("button", {
       type: "button", class: a.tone ?? "", "data-action": name, click: () => this.ask(name),
-    }, a.label)));
+    }, label(name, a))));
     if (focused) $("name").focus();
   }
 
@@ -328,6 +413,7 @@ class Release {
     $("ask-what").textContent = action.what(s);
     $("ask-weight-field").hidden = name !== "weight";
     $("ask-weight").value = "";
+    this.gate = gateOf(s);
     $("ask-token-field").hidden = token() !== "";
     $("ask-token").value = "";
     $("ask-who").value = sessionStorage.getItem(WHO) ?? "";
@@ -336,6 +422,8 @@ class Release {
     yes.textContent = action.label;
     yes.className = `main ${action.tone ?? ""}`;
     yes.disabled = false;
+    // The button that was pressed may be gone by then.
+    dialog.onclose = () => document.activeElement === document.body && $("name").focus();
     $("ask-no").onclick = () => dialog.close();
     $("ask-form").onsubmit = (e) => {
       e.preventDefault();
@@ -352,7 +440,7 @@ class Release {
       if (!$("ask-token").value.trim()) return void ($("ask-error").textContent = "Give the admin token; nothing was changed.");
       sessionStorage.setItem(TOKEN, $("ask-token").value.trim());
     }
-    const body = name === "weight" ? { weight: { weight: $("ask-weight").value.trim().replace(/\s*%$/, ""), total: 100 } } : name;
+    const body = name === "approve" ? { approve: this.gate } : name === "weight" ? { weight: { weight: $("ask-weight").value.trim().replace(/\s*%$/, ""), total: 100 } } : name;
     sessionStorage.setItem(WHO, $("ask-who").value.trim());
     $("ask-yes").disabled = true;
     try {
@@ -360,10 +448,12 @@ class Release {
       $("ask").close();
       this.told.className = "told";
       this.told.textContent = `Done: ${status.reason || status.phase}.`;
+      $("leave").hidden = !token();
       this.show(status);
     } catch (e) {
       if (e instanceof Denied) {
         sessionStorage.removeItem(TOKEN);
+        $("leave").hidden = true;
         $("ask-token-field").hidden = false;
       }
       $("ask-error").textContent = e.message;
@@ -378,9 +468,16 @@ class Release {
     return (await call(`${this.path}/command`, { method: "POST", body: JSON.stringify(body), headers })).json();
   }
 
+  // When the release that is shown began: a controller that stands by hears of it a little later than it was decided.
+  start_of() {
+    const { began = 0, canaryVersion = "" } = this.series ?? {};
+    const first = [...this.decisions.values()].filter((d) => d.to === "Starting" && d.from !== "Starting" && d.version === canaryVersion && d.at > began - LATE && d.at <= began);
+    return Math.min(began, ...first.map((d) => d.at));
+  }
+
   // Decisions of the release that is shown.
   mine() {
-    const began = this.series?.began ?? 0;
+    const began = this.start_of();
     return [...this.decisions.values()].filter((d) => d.at >= began);
   }
 
@@ -389,7 +486,7 @@ class Release {
     const key = all.map((d) => d.number).join() + this.series?.began;
     if (this.timeline.seen === key) return;
     this.timeline.seen = key;
-    const began = this.series?.began ?? 0;
+    const began = this.start_of();
     const [mine, older] = [all.filter((d) => d.at >= began), all.filter((d) => d.at < began)];
     const open = new Set([...this.timeline.querySelectorAll("details[open]")].map((d) => d.dataset.number));
     const items = mine.map((d) => this.decision(d, open));
@@ -437,9 +534,11 @@ class Release {
   draw() {
     const points = this.series?.points ?? [];
     const phase = this.status?.phase;
-    this.note.textContent = phase === "Idle" && points.length ? `Nothing is under way. Below stands the last release, to ${this.series.canaryVersion}.` : "";
     const events = this.mine().filter((d) => d.from !== d.to).map((d) => d.at);
+    if (this.began === null) this.note.textContent = phase === "Idle" && points.length ? `Nothing is under way. Below stands the last release, to ${this.series.canaryVersion}.` : "";
     const base = { times: points.map((p) => p.at), events, bands: [], limits: [] };
+    const bare = standsBy && !points.some((p) => p.judged);
+    for (const name of ["errors", "latency", "evidence"]) this.charts[name].element.hidden = bare;
     this.charts.weight.update(weightOf(points, base));
     this.charts.errors.update(errorsOf(points, base));
     this.charts.latency.update(latencyOf(points, base, this.quantile));
@@ -448,8 +547,8 @@ class Release {
 }
 
 function start() {
-  $("leave").hidden = false;
-  const name = location.pathname.startsWith("/ui/") ? decodeURIComponent(location.pathname.slice(4)) : "";
+  $("leave").hidden = !token();
+  const name = location.pathname.startsWith("/ui/") ? location.pathname.slice(4).split("/").map(decodeURIComponent).join("/") : "";
   if (name) new Release(name).start();
   else list();
 }
@@ -463,5 +562,9 @@ $("leave").addEventListener("click", () => {
   sessionStorage.removeItem(TOKEN);
   location.reload();
 });
-if (token()) start();
+if (CLUSTER) {
+  $("where").hidden = true;
+  whoLeads();
+}
+if (token() || CLUSTER) start();
 else gate();

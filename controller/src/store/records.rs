@@ -3,7 +3,7 @@
 use super::history;
 use contract::release::Decision;
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -101,6 +101,18 @@ impl Recent {
         kept.push_back((service.to_owned(), decision.clone()));
     }
 
+    /// Adds decisions that others have kept; what is known here is known better.
+    pub fn learn(&self, service: &str, found: Vec<Decision>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mine, others): (VecDeque<_>, VecDeque<_>) = kept.drain(..).partition(|(s, _)| s == service);
+        let all = found.into_iter().chain(mine.into_iter().map(|(_, d)| d));
+        let all: BTreeMap<u64, Decision> = all.map(|d| (d.number, d)).collect();
+        *kept = others;
+        kept.extend(all.into_values().map(|d| (service.to_owned(), d)));
+        let surplus = kept.len().saturating_sub(KEPT);
+        kept.drain(..surplus);
+    }
+
     fn of(&self, service: &str) -> Vec<Decision> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mine = kept.iter().filter(|(s, _)| s == service);
@@ -149,6 +161,26 @@ mod tests {
             Some(4)
         );
         assert_eq!(records.find("echo", Which::Number(12)).unwrap(), None);
+    }
+
+    #[test]
+    fn what_others_have_kept_comes_in_its_order_and_takes_nothing_away() {
+        let recent = Recent::default();
+        recent.keep("echo", &decision(3, true));
+        recent.keep("other", &decision(9, false));
+        recent.learn("echo", vec![decision(2, false), decision(3, false)]);
+        let mine = recent.of("echo");
+        let told: Vec<_> = mine.iter().map(|d| (d.number, d.explanation.is_some())).collect();
+        assert_eq!(told, [(2, false), (3, true)]);
+        assert_eq!(recent.of("other").len(), 1);
+        recent.learn("echo", (0..500).map(|n| decision(n, false)).collect());
+        assert_eq!(
+            (
+                recent.of("echo").len(),
+                recent.of("echo").last().map(|d| d.number)
+            ),
+            (KEPT, Some(499))
+        );
     }
 
     #[test]

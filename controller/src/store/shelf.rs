@@ -1,7 +1,9 @@
-//! `<service>.series.jsonl`: the course of a service's last release. The first line says which, each other is a point.
+//! `<service>.series.jsonl`: the course of a service's last release, and `<service>.series.1.jsonl` and so on those of the
+//! ones before. The first line says which, each other is a point.
 //!
 //! It is for people's eyes, and no decision rests on it: nothing is synced, and what is torn is left out.
 
+use crate::course::KEPT;
 use contract::series::{MOST, Point, Series};
 use serde::Serialize;
 use std::{
@@ -10,9 +12,6 @@ use std::{
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
 };
-
-/// What the names of its files end with.
-const ENDING: &str = ".series.jsonl";
 
 /// The files of a folder; without a folder nothing is kept.
 #[derive(Debug, Default)]
@@ -36,9 +35,10 @@ impl Shelf {
         }
     }
 
-    /// The course of a service's last release; `None`: there is none that can be read.
-    pub fn read(&self, service: &str) -> Option<Series> {
-        read(self.folder.as_deref()?, service)
+    /// The courses of a service's last releases that can be read, oldest first.
+    pub fn read(&self, service: &str) -> Vec<Series> {
+        let folder = self.folder.as_deref();
+        folder.map(|f| read(f, service)).unwrap_or_default()
     }
 
     /// Keeps the last point of a series; the whole, when the file does not hold the points before.
@@ -56,15 +56,35 @@ impl Shelf {
             open.points += 1;
             return open.file.write_all(line(last)?.as_bytes());
         }
-        let open = rewrite(&path(folder, &series.service), series)?;
+        let before = one(&path(folder, &series.service, 0), &series.service);
+        if before.is_some_and(|b| b.began != series.began) {
+            (1..KEPT)
+                .rev()
+                .try_for_each(|n| age(folder, &series.service, n))?;
+        }
+        let open = rewrite(&path(folder, &series.service, 0), series)?;
         self.open.insert(series.service.clone(), open);
         Ok(())
     }
 }
 
-/// The course of a service's last release, from any thread.
-pub(crate) fn read(folder: &Path, service: &str) -> Option<Series> {
-    let mut lines = BufReader::new(File::open(path(folder, service)).ok()?)
+/// The courses of a service's last releases, oldest first, from any thread.
+pub(crate) fn read(folder: &Path, service: &str) -> Vec<Series> {
+    let kept = (0..KEPT).rev();
+    kept.filter_map(|n| one(&path(folder, service, n), service))
+        .collect()
+}
+
+/// What was the n-1st release before becomes the nth.
+fn age(folder: &Path, service: &str, n: usize) -> io::Result<()> {
+    match fs::rename(path(folder, service, n - 1), path(folder, service, n)) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+fn one(path: &Path, service: &str) -> Option<Series> {
+    let mut lines = BufReader::new(File::open(path).ok()?)
         .lines()
         .map_while(Result::ok);
     let mut series: Series = serde_json::from_str(&lines.next()?).ok()?;
@@ -93,8 +113,12 @@ fn rewrite(path: &Path, series: &Series) -> io::Result<Open> {
     })
 }
 
-fn path(folder: &Path, service: &str) -> PathBuf {
-    folder.join(format!("{service}{ENDING}"))
+/// Of the nth release before the last one.
+fn path(folder: &Path, service: &str, n: usize) -> PathBuf {
+    match n {
+        0 => folder.join(format!("{service}.series.jsonl")),
+        n => folder.join(format!("{service}.series.{n}.jsonl")),
+    }
 }
 
 fn line(value: &impl Serialize) -> io::Result<String> {
@@ -138,18 +162,37 @@ mod tests {
         shelf.keep(&kept).unwrap();
         kept.push(point(2.0));
         shelf.keep(&kept).unwrap();
-        assert_eq!(shelf.read("echo"), Some(kept.clone()));
+        assert_eq!(shelf.read("echo"), [kept.clone()]);
 
-        let file = path(&folder, "echo");
+        let file = path(&folder, "echo", 0);
         let text = fs::read_to_string(&file).unwrap();
         fs::write(&file, &text[..text.len() - 9]).unwrap();
         let mut shelf = Shelf::new(Some(folder.clone()));
-        let mut torn = shelf.read("echo").unwrap();
+        let mut torn = shelf.read("echo").remove(0);
         assert_eq!(torn.points.len(), 2);
         torn.push(point(3.0));
         shelf.keep(&torn).unwrap();
-        assert_eq!(shelf.read("echo"), Some(torn), "the torn line is gone");
-        assert_eq!(shelf.read("other"), None);
+        assert_eq!(shelf.read("echo"), [torn], "the torn line is gone");
+        assert_eq!(shelf.read("other"), []);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn the_last_few_releases_are_kept_also_over_a_restart() {
+        let folder = std::env::temp_dir().join(format!("serin-shelf-few-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        for n in 0..8 {
+            // Every other one is the first of a new process.
+            let mut shelf = Shelf::new(Some(folder.clone()));
+            for began in [f64::from(2 * n), f64::from(2 * n + 1)] {
+                shelf.keep(&Series { began, ..series(1) }).unwrap();
+                shelf.keep(&Series { began, ..series(2) }).unwrap();
+            }
+        }
+        let kept = Shelf::new(Some(folder.clone())).read("echo");
+        let began: Vec<f64> = kept.iter().map(|s| s.began).collect();
+        assert_eq!(began, [11.0, 12.0, 13.0, 14.0, 15.0]);
+        assert!(kept.iter().all(|s| s.points.len() == 2));
         fs::remove_dir_all(folder).unwrap();
     }
 }
