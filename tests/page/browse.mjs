@@ -323,7 +323,7 @@ const TOURS = {
   async picture(context) {
     await context.addInitScript((t) => sessionStorage.setItem("serin-token", t), given.token);
     const page = watched(await context.newPage());
-    await page.setViewportSize({ width: 1000, height: 1120 });
+    await page.setViewportSize({ width: 1200, height: 1164 });
     await page.goto(`${base}/ui/server`);
     await page.waitForFunction(() => document.querySelector(".head .badge")?.textContent === "RolledBack", null, { timeout: 120000 });
     await page.waitForTimeout(1500); // the last point

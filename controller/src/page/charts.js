@@ -189,7 +189,8 @@ function along({ times, events }, plot, x) {
   const most = Math.max(2, Math.floor((plot.right - plot.left) / TICK_WIDTH));
   const step = STEPS.find((s) => Math.max(last - first, 10) / s <= most) ?? 604800;
   const marks = [svg("line", { class: "axis", x1: plot.left, x2: plot.right, y1: plot.bottom, y2: plot.bottom })];
-  for (let t = Math.ceil(first / step) * step; t <= last; t += step) {
+  // A release that has just begun has room to the right: its axis goes on there.
+  for (let t = Math.ceil(first / step) * step; times.length && t <= Math.max(last, first + 10); t += step) {
     if (x(t) > plot.right - 22) break;
     marks.push(svg("text", { x: x(t), y: HEIGHT - 6, "text-anchor": x(t) < plot.left + 24 ? "start" : "middle" }, clock(t, step < 60)));
   }
