@@ -19,7 +19,7 @@ use town::{Controller, LIMIT, RATE, Town, in_town};
 
 const ROLLOUT: &str = "/rollouts/default/echo";
 /// The page on the pods' own addresses: all pods of the suite share one loopback.
-const ON_PODS: &str = r#"kubectl -n serin-system get deployment serin-controller -o json | sed 's/--page=127.0.0.1:9904/--page=$(POD_IP):9904/' | kubectl apply -f - && kubectl -n serin-system rollout status deployment/serin-controller --timeout=60s"#;
+const ON_PODS: &str = r#"kubectl kustomize k8s/controller | sed 's/--page=127.0.0.1:9904/--page=$(POD_IP):9904/' | kubectl apply -f - && kubectl -n serin-system rollout status deployment/serin-controller --timeout=60s"#;
 /// People are slow.
 const SLOW: &str = r#"kubectl patch rollout echo --type=merge -p '{"spec":{"pacing":{"soak":"10m"}}}'"#;
 /// As docs/page.md has it.
@@ -141,7 +141,10 @@ fn open(town: &Town) -> (String, [Page; 2]) {
             town.try_sh(TOKEN).status.success().then_some(())
         });
     let local = Page(SocketAddr::from(([127, 0, 0, 1], 9904)));
-    assert_eq!(local.get("/rollouts")[0]["service"], "default/echo");
+    town.world
+        .wait("the manifests' own page lists the release", LIMIT, || {
+            (local.get("/rollouts")[0]["service"] == "default/echo").then_some(())
+        });
     town.sh(ON_PODS);
     town.sh(SLOW);
     (town.sh(TOKEN), pages(town))
