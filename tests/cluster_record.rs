@@ -224,6 +224,29 @@ fn delivered(world: &World, hook: &Receiver, kept: &[Value]) {
     }
 }
 
+/// What is mistyped is told with what was meant, wherever it stands.
+fn guessed(world: &World) {
+    for (object, key, meant) in [
+        ("deployment/server", "deploy-imgae", "deploy-image"),
+        ("service/echo", "canary-wieght", "canary-weight"),
+    ] {
+        world.kubectl(&["annotate", object, &format!("serin.dev/{key}=5")]);
+        let says = format!("did you mean serin.dev/{meant}?");
+        world.wait(&says, LIMIT, || {
+            let told = world.kubectl(&["describe", "rollout", "echo"]);
+            let flat = told.split_whitespace().collect::<Vec<_>>().join(" ");
+            flat.contains(&says).then_some(())
+        });
+        world.kubectl(&["annotate", object, &format!("serin.dev/{key}-")]);
+    }
+    let out = world.serin(&["history", "ehco", "-n", world.namespace()]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(
+        !out.status.success() && said.contains("did you mean echo?"),
+        "{said}"
+    );
+}
+
 #[test]
 fn watch_history_audit_log_and_notifications_tell_the_same() {
     let test = "watch_history_audit_log_and_notifications_tell_the_same";
@@ -247,6 +270,7 @@ fn watch_history_audit_log_and_notifications_tell_the_same() {
         assert_eq!(kept.len(), status(world)["decisions"].as_array().unwrap().len());
         logged(world, &audit, &kept);
         delivered(world, &hook, &kept);
+        guessed(world);
         println!("{} requests, none lost", load.stop().no_loss());
     });
 }

@@ -353,23 +353,28 @@ fn the_program_ends_with_its_terminal_whoever_is_told() {
     let (run, _apps, _users) = begin();
     run.wait_phase(&["Shifting"], LIMIT);
     let file = run.scratch.path("serin.toml").display().to_string();
+    let watch = format!("watch -f {file}");
     // Told by a signal; deaf to it; and in no session of the terminal, so that nobody tells it.
-    for (how, before, after) in [
-        ("as it comes", "", "sh"),
-        ("deaf", "trap '' HUP; ", "sh"),
-        ("a session of its own", "trap '' HUP; ", "setsid --wait sh"),
+    for (how, before, shell, command, shows) in [
+        ("as it comes", "", "sh", watch.as_str(), "[Shifting]"),
+        ("deaf", "trap '' HUP; ", "sh", &watch, "[Shifting]"),
+        (
+            "a session of its own",
+            "trap '' HUP; ",
+            "setsid --wait sh",
+            &watch,
+            "[Shifting]",
+        ),
+        ("the demo", "trap '' HUP; ", "sh", "demo --rps 50", "q: leave"),
     ] {
         let noted = run.scratch.path("pid");
         drop(std::fs::remove_file(&noted));
         let terminal = Terminal::open(&run, 80, 24);
         let script = run.scratch.path("script");
-        let text = format!(
-            "echo $$ > {}\n{before}exec {SERIN} watch -f {file}\n",
-            noted.display()
-        );
+        let text = format!("echo $$ > {}\n{before}exec {SERIN} {command}\n", noted.display());
         std::fs::write(&script, text).unwrap();
-        terminal.line(&format!("{after} {}", script.display()));
-        terminal.whole(how, 80, 24, &["> echo", "[Shifting]"]);
+        terminal.line(&format!("{shell} {}", script.display()));
+        terminal.wait(how, |s| s.contains(shows));
         let pid = std::fs::read_to_string(&noted).unwrap().trim().to_owned();
         assert!(is_alive(&pid));
         terminal.tmux(&["kill-server"]);

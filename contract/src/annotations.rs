@@ -129,6 +129,25 @@ pub fn fnv1a(bytes: &[u8]) -> u64 {
     })
 }
 
+/// Keys of ours that are unknown, but close to a known one.
+pub fn mistyped(annotations: &Annotations, prefix: &str, known: &[&str]) -> Vec<Fault> {
+    let all = annotations
+        .iter()
+        .filter_map(|(key, value)| Some((key.strip_prefix(prefix)?, value)));
+    let unknown = all.filter(|(suffix, _)| !known.contains(suffix));
+    let fault = |(suffix, value): (&str, &String)| {
+        let near = meant(suffix, known.iter().copied())?;
+        let remedy = format!("did you mean {prefix}{near}?");
+        Some(Fault::new(
+            format!("{prefix}{suffix}"),
+            value,
+            "is not a key that Serin knows",
+            remedy,
+        ))
+    };
+    unknown.filter_map(fault).collect()
+}
+
 struct Reader<'a> {
     annotations: &'a Annotations,
     prefix: &'a str,
@@ -157,19 +176,9 @@ impl<'a> Reader<'a> {
     }
 
     fn unknown_keys(&mut self) {
-        let known = || TRAFFIC_KEYS.into_iter().chain(RECORD_KEYS);
-        for (key, value) in self.annotations {
-            let Some(suffix) = key.strip_prefix(self.prefix) else {
-                continue;
-            };
-            if known().any(|k| k == suffix) {
-                continue;
-            }
-            if let Some(near) = meant(suffix, known()) {
-                let remedy = format!("did you mean {}{near}?", self.prefix);
-                self.refuse(suffix, value, "is not a key that Serin knows", &remedy);
-            }
-        }
+        let known: Vec<&str> = TRAFFIC_KEYS.into_iter().chain(RECORD_KEYS).collect();
+        self.faults
+            .extend(mistyped(self.annotations, self.prefix, &known));
     }
 
     fn canary(&mut self) -> Canary {

@@ -80,6 +80,17 @@ pub const TRAFFIC_KEYS: [&str; 14] = [
 /// Keys with our prefix that say who and why, and never change where a request goes.
 pub const RECORD_KEYS: [&str; 3] = [CHANGED_BY, CHANGE_CAUSE, DEPLOY_IMAGE];
 
+/// Keys with our prefix that stand on workloads.
+pub const WORKLOAD_KEYS: [&str; 7] = [
+    CHANGED_BY,
+    CHANGE_CAUSE,
+    DEPLOY_IMAGE,
+    SCALED_FROM,
+    MADE_FOR,
+    PLAIN,
+    FRONTED_BY,
+];
+
 /// The name under which the controller writes.
 pub const CONTROLLER: &str = "serin-controller";
 /// The name under which a change of the watched file is recorded when the file names nobody.

@@ -106,7 +106,7 @@ pub const EVENTS: [Event; 19] = [
     warned("RolledBack", "stable serves everybody: mend the version, or `serin retry NAME`"),
     warned("Undecided", "the deadline passed without a verdict: promote, abort, or wait for evidence"),
     warned("NeedsMending", "spec, workloads, proxies or annotations are not as they should be; the note says what to do"),
-    warned("ConfigRejected", "a proxy refuses a value; the last good one stays in force"),
+    warned("ConfigRejected", "a proxy refuses a value, and the last good one stays in force; or a key on the stable workload is mistyped, and does nothing"),
     warned("DeployRefused", "the image of serin.dev/deploy-image cannot be released; the note says why"),
     warned("StateDamaged", "what the status remembered cannot be read; the note says what was taken instead"),
 ];

@@ -91,6 +91,9 @@ impl Desk {
         if known.deleting || self.trouble.is_some() || !self.hub.leads() {
             return;
         }
+        for fault in &sight.stable.known.mistyped {
+            self.warn(known, "ConfigRejected", fault.to_string());
+        }
         match wish(&sight, self.deploy_image.as_deref()) {
             Wish::Nothing => {}
             Wish::Refused(asked, why) => {

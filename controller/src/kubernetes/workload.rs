@@ -2,7 +2,9 @@
 
 use super::template::{self, Labels};
 use contract::{
-    names::{CHANGE_CAUSE, DEPLOY_IMAGE, MADE_FOR, SCALED_FROM},
+    Fault,
+    annotations::mistyped,
+    names::{CHANGE_CAUSE, DEPLOY_IMAGE, MADE_FOR, SCALED_FROM, WORKLOAD_KEYS},
     rollout::WorkloadKind,
 };
 use kube::core::DynamicObject;
@@ -18,6 +20,8 @@ pub(super) struct Known {
     pub deploy_image: Option<String>,
     pub cause: Option<String>,
     pub template: Arc<str>,
+    /// Keys of ours that nobody reads, and what was probably meant.
+    pub mistyped: Vec<Fault>,
     /// `spec.selector` as text: it is needed only when the workload is copied.
     pub selector: Arc<str>,
     pub counts: Counts,
@@ -46,6 +50,7 @@ impl Known {
             scaled_from: ours(SCALED_FROM).map(|n| n.parse().unwrap_or(1)),
             deploy_image: ours(DEPLOY_IMAGE),
             cause: ours(CHANGE_CAUSE),
+            mistyped: annotations.map_or_else(Vec::new, |a| mistyped(a, prefix, &WORKLOAD_KEYS)),
             template: template.to_string().into(),
             selector: object.data["spec"]["selector"].to_string().into(),
             counts: match kind {
