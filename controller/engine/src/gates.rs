@@ -83,7 +83,7 @@ fn reason(desk: &Desk, gate: &Gate, question: &str) -> String {
         (Some(_), _) => format!("gate {} must say yes", gate.name),
         (None, _) => format!(
             "a person must approve: serin approve {} {}",
-            desk.plan.service, gate.name
+            desk.plan.name, gate.name
         ),
     }
 }

@@ -29,7 +29,9 @@ const STALLED: policy::Margin = policy::Margin {
 /// One service: its policy, the two versions, and which release they make.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Its name.
+    /// What orders are given to: the Rollout, or the service where there is no cluster.
+    pub name: String,
+    /// The service.
     pub service: String,
     /// How its canary is released.
     pub policy: Policy,
@@ -69,6 +71,8 @@ pub enum Handover {
 /// What makes a plan in a cluster.
 #[derive(Clone, Debug)]
 pub struct InCluster {
+    /// The Rollout.
+    pub name: String,
     /// The Service.
     pub service: String,
     /// How its canary is released.
@@ -112,6 +116,7 @@ impl Plan {
         }
         let errors = errors(&entry.rollout).map_err(|f| vec![f])?;
         Ok(Plan {
+            name: entry.name.clone(),
             service: entry.name.clone(),
             stable: Version::of(&entry.stable),
             canary: Version::of(&entry.canary),
@@ -149,6 +154,7 @@ impl Plan {
         let none = (String::new(), String::new());
         let plan = Plan::of_entry(&entry, "spec")?;
         Ok(Plan {
+            name: told.name,
             handover: match plan.policy.promotion.mode {
                 policy::Mode::Copy => Handover::Copy,
                 policy::Mode::External => Handover::External,

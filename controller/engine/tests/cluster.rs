@@ -411,6 +411,9 @@ fn gates_are_asked_one_question_each_and_silence_is_no_failure() {
         turn(&mut world, 0.0);
     }
     assert_eq!(world.state.phase(), Phase::Shifting, "a person has not said yes");
+    // Orders are given to the Rollout, which may be called otherwise than its Service.
+    let waits = world.turn().status.reason;
+    assert!(waits.contains("serin approve weekly ann"), "{waits}");
     world.orders.push(order(Command::Approve("board".into())));
     turn(&mut world, 0.0);
     assert_eq!(world.state.phase(), Phase::Shifting);

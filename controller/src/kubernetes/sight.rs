@@ -115,7 +115,7 @@ impl Sight {
         let terms = terms(world, key, &spec, &usual, [Some(&stable), canary.as_ref()])?;
         let version = |known: Arc<workload::Known>| Version::of(known, &terms);
         let (stable, canary, previous) = (version(stable), canary.map(version), previous.map(version));
-        let plan = plan(&spec, rollout.deleting, &stable, canary.as_ref())?;
+        let plan = plan(&key.name, &spec, rollout.deleting, &stable, canary.as_ref())?;
         let table = service
             .table(name, &world.prefix)
             .map_err(|faults| contract::fault::listing(&faults));
@@ -242,6 +242,7 @@ fn moved(mover: &Key, thing: &Thing) -> String {
 }
 
 fn plan(
+    name: &str,
     spec: &RolloutSpec,
     leaving: bool,
     stable: &Version,
@@ -249,6 +250,7 @@ fn plan(
 ) -> Result<Plan, String> {
     let canary = canary.filter(|c| !c.known.is_put_away());
     let told = InCluster {
+        name: name.to_owned(),
         service: spec.service.clone(),
         policy: spec.policy(),
         stable: stable.named(),

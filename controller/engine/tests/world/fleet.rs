@@ -77,6 +77,7 @@ impl Fleet {
     pub fn plan(&self) -> Plan {
         let named = |p: &Pods| (p.hash.clone(), p.hash.clone());
         Plan::in_cluster(InCluster {
+            name: "weekly".into(),
             service: "echo".into(),
             policy: self.policy.clone(),
             stable: named(&self.stable),
