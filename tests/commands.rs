@@ -106,6 +106,7 @@ fn every_page_with_commands_has_its_test() {
         let (page, section) = (line["page"].as_str().unwrap(), line["section"].as_str().unwrap());
         if let Some(why) = line["elsewhere"].as_str() {
             println!("NOT RUN: {page}: {}: {why}", line["line"].as_str().unwrap());
+            continue;
         }
         let typed = TYPED
             .iter()
