@@ -219,16 +219,15 @@ fn families(text: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
 }
 
 fn started(more: &str) -> (Run, [Process; 2]) {
+    started_with(|text| text.replace("[controller]", &format!("{more}\n[controller]")))
+}
+
+/// With a file that is changed first.
+fn started_with(change: impl FnOnce(String) -> String) -> (Run, [Process; 2]) {
     let [s, c, p0, p1, p2] = free_ports();
     let apps = [app(s, "v1", &[]), app(c, "v2", &[])];
     let text = file([p0, p1, p2], 1, &[s], &[c], &[("canary-weight", "50")], "");
-    (
-        Run::start(
-            [p0, p1, p2],
-            &text.replace("[controller]", &format!("{more}\n[controller]")),
-        ),
-        apps,
-    )
+    (Run::start([p0, p1, p2], &change(text)), apps)
 }
 
 #[test]
@@ -275,30 +274,12 @@ fn names_of_ingress_nginx_are_told_where_they_are_wanted() {
             .body
             .contains("nginx_ingress")
     );
-    drop(run);
-    let (run, _apps) = started("");
-    let text = fs::read_to_string(run.scratch.path("serin.toml")).unwrap();
-    drop(run);
-    let ports: Vec<u16> = ["listen", "signals", "admin"]
-        .iter()
-        .map(|key| {
-            let line = text
-                .lines()
-                .find(|l| l.starts_with(&format!("{key} = ")))
-                .unwrap();
-            line.trim_end_matches('"')
-                .rsplit_once(':')
-                .unwrap()
-                .1
-                .parse()
-                .unwrap()
-        })
-        .collect();
-    let text = text.replace(
-        "debugHeaders = true",
-        "debugHeaders = true\ningressNginxMetrics = true",
-    );
-    let run = Run::start(ports.try_into().unwrap(), &text);
+    let (run, _apps) = started_with(|text| {
+        text.replace(
+            "debugHeaders = true",
+            "debugHeaders = true\ningressNginxMetrics = true",
+        )
+    });
     for _ in 0..40 {
         assert_eq!(get(run.listen, "/").unwrap().status, 200);
     }
