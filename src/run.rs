@@ -184,15 +184,14 @@ fn unknown() -> Response<Bytes> {
 pub fn news(status: &Status, told: &mut BTreeMap<String, f64>) {
     let last = told.entry(status.service.clone()).or_insert(f64::NEG_INFINITY);
     for d in status.decisions.iter().filter(|d| d.at > *last) {
-        println!(
-            "{}  {}: {} -> {}, weight {}: {}",
-            view::clock(d.at),
-            status.service,
-            d.from,
-            d.to,
-            d.weight,
-            d.reason
-        );
+        let weight = format!("weight {}", d.weight);
+        let (from, to, why) = (d.from, d.to, &d.reason);
+        // The reason of a mere change of weight begins with it.
+        let what = match why.starts_with(&weight) {
+            true => format!("{from} -> {to}, {why}"),
+            false => format!("{from} -> {to}, {weight}: {why}"),
+        };
+        println!("{}  {}: {what}", view::clock(d.at), status.service);
     }
     *last = status.decisions.iter().map(|d| d.at).fold(*last, f64::max);
 }
