@@ -63,6 +63,9 @@ impl Ticker {
                 let due = self.due.get();
                 let count = u32::try_from(u64::from_ne_bytes(beats)).unwrap_or(u32::MAX);
                 self.due.set(due + self.period.saturating_mul(count));
+                // One read takes all beats: without this the next wait would begin with another that finds none. A beat
+                // that comes meanwhile is an event of its own.
+                ready.clear_ready();
                 return read.map(|_| due.elapsed());
             }
         }
