@@ -3,6 +3,16 @@
 use proxy::contract::release::{CheckStatus, Figures, Phase, Status, Verdict};
 use std::fmt::Write;
 
+/// The phases of a release that goes well, as live views show them.
+pub const ROAD: [Phase; 6] = [
+    Phase::Starting,
+    Phase::Verifying,
+    Phase::Shifting,
+    Phase::Promoting,
+    Phase::Watching,
+    Phase::Succeeded,
+];
+
 /// Width of an evidence bar.
 const BAR: usize = 24;
 

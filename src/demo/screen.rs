@@ -2,7 +2,7 @@
 
 use super::{CANARY, FRAME, STABLE, Scene, Stage, story::opening};
 use crate::{cli::DemoArgs, curve, fail::Failure, terminal, view};
-use proxy::contract::release::{Phase, Status};
+use proxy::contract::release::Status;
 use ratatui::{
     DefaultTerminal, Frame,
     crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers},
@@ -12,15 +12,6 @@ use ratatui::{
     widgets::{Block, Gauge, Paragraph, Wrap},
 };
 
-/// The phases of a release that goes well, as the line at the top shows them.
-const ROAD: [Phase; 6] = [
-    Phase::Starting,
-    Phase::Verifying,
-    Phase::Shifting,
-    Phase::Promoting,
-    Phase::Watching,
-    Phase::Succeeded,
-];
 /// Weights kept for the curve.
 const CURVE: usize = 600;
 
@@ -105,7 +96,7 @@ fn road(scene: &Scene) -> Line<'static> {
         ),
         Span::raw("  "),
     ];
-    for phase in ROAD {
+    for phase in view::ROAD {
         let style = if phase == now {
             Style::new().fg(Color::Green).add_modifier(Modifier::BOLD)
         } else {
@@ -113,7 +104,7 @@ fn road(scene: &Scene) -> Line<'static> {
         };
         spans.push(Span::styled(format!("{phase}  "), style));
     }
-    if !ROAD.contains(&now) {
+    if !view::ROAD.contains(&now) {
         spans.push(Span::styled(
             now.to_string(),
             Style::new().fg(Color::Red).add_modifier(Modifier::BOLD),

@@ -5,7 +5,6 @@ use super::{
     sight::{Row, Sight, latency_text, rate_text},
 };
 use crate::{curve, figures::percent, view};
-use proxy::contract::release::Phase;
 use ratatui::{
     Frame,
     layout::Rect,
@@ -14,15 +13,6 @@ use ratatui::{
     widgets::{Block, Paragraph, Wrap},
 };
 
-/// The phases of a release that goes well.
-const ROAD: [Phase; 6] = [
-    Phase::Starting,
-    Phase::Verifying,
-    Phase::Shifting,
-    Phase::Promoting,
-    Phase::Watching,
-    Phase::Succeeded,
-];
 /// Columns of the words before a bar, and of those behind it.
 const BEFORE: usize = 18;
 const BEHIND: usize = 22;
@@ -35,8 +25,8 @@ pub fn road(sight: &Sight, width: usize) -> Line<'static> {
         .status
         .steps
         .map_or(String::new(), |(done, all)| format!("  step {done}/{all}"));
-    let is_on_road = ROAD.contains(&now);
-    for (i, phase) in ROAD.into_iter().enumerate() {
+    let is_on_road = view::ROAD.contains(&now);
+    for (i, phase) in view::ROAD.into_iter().enumerate() {
         if i > 0 {
             spans.push(Span::styled(" > ", dim()));
         }
